@@ -1,0 +1,18 @@
+"""Generalized linear mixed models by maximum likelihood in JAX: formulas in, estimates with exact derivatives out."""
+
+from glmmjax import datasets as datasets
+from glmmjax import families as families
+from glmmjax._errors import ArgumentError as ArgumentError
+from glmmjax._errors import DataError as DataError
+from glmmjax._errors import FamilyError as FamilyError
+from glmmjax._errors import FitError as FitError
+from glmmjax._errors import FormulaError as FormulaError
+from glmmjax._errors import GlmmjaxError as GlmmjaxError
+from glmmjax._errors import OptionalDependencyError as OptionalDependencyError
+from glmmjax._errors import ResponseError as ResponseError
+from glmmjax.control import Control as Control
+from glmmjax.fitting import glmm as glmm
+from glmmjax.result import Fit as Fit
+from glmmjax.result import load as load
+
+__version__ = "0.1.0"

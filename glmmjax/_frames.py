@@ -1,0 +1,203 @@
+"""The user's data at the door: pandas, anything narwhals reads, or a dict of arrays, read column by column.
+
+Only the columns that a model needs are touched, and none is changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from glmmjax._errors import ArgumentError, DataError, did_you_mean
+
+Series: TypeAlias = Any  # a pandas Series; pandas is imported only when data are read
+
+_LISTED = 30  # an error message lists the columns of the data only up to this many
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The data as given: its columns by name, the number of rows, and the row labels that are not just positions."""
+
+    names: tuple[str, ...]
+    n_rows: int
+    read: Callable[[str], Series]  # the column as given, with a plain 0..n-1 index
+    labels: Any = None
+
+    def row(self, position: int) -> str:
+        """Return how a message calls a row: its 0-based position and its label."""
+        if self.labels is None:
+            return f"row {position}"
+        label = self.labels[position]
+        return f"row {position} (index {getattr(label, 'item', lambda: label)()!r})"
+
+    def unknown(self, name: str, where: str) -> DataError:
+        """Return the error for a column that the data do not have."""
+        options = self.names
+        if len(options) > _LISTED:
+            options = tuple(get_close_matches(name, options, n=5, cutoff=0.4))
+        return DataError(f"Unknown column {name!r} in {where}. {did_you_mean(name, options)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The complete rows of the needed columns, clean: float64, int64, bool or categorical, and nothing missing."""
+
+    columns: Any  # a pandas DataFrame with a 0..n-1 index
+    declared: frozenset[str]  # columns whose order of levels is the user's own
+    table: Table
+    rows: np.ndarray  # positions in the table
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.rows)
+
+    def row(self, position: int) -> str:
+        """Return how a message calls a row of the frame: by its place in the user's data."""
+        return self.table.row(int(self.rows[position]))
+
+
+def read_table(data: Any, what: str = "data") -> Table:
+    """Return the columns of a pandas, polars or other frame that narwhals reads, or of a dict of arrays and lists.
+
+    Raises DataError for columns of different lengths and for no rows, ArgumentError for anything else.
+    """
+    import pandas as pd
+
+    if isinstance(data, pd.DataFrame):
+        index = None if _is_positions(data.index) else data.index
+        names = tuple(name for name in data.columns if isinstance(name, str))
+        table = Table(names, len(data), lambda name: data[name].reset_index(drop=True), index)
+    elif isinstance(data, Mapping):
+        table = _read_mapping(data, what)
+    else:
+        table = _read_narwhals(data, what)
+    if table.n_rows == 0:
+        raise DataError(f"{what} has no rows.")
+    return replace(table, read=cache(table.read))
+
+
+def missing_in(values: Series) -> np.ndarray:
+    """Return which entries of a column are missing, (n,) bool."""
+    return np.asarray(values.isna(), dtype=bool)
+
+
+def complete_frame(table: Table, needed: Sequence[str], rows: np.ndarray) -> Frame:
+    """Return the given rows of the needed columns, clean; the rows must have nothing missing."""
+    import pandas as pd
+
+    whole = len(rows) == table.n_rows
+    columns, declared = {}, set()
+    for name in needed:
+        series = table.read(name)
+        columns[name] = _clean(series if whole else series.iloc[rows].reset_index(drop=True), name)
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            declared.add(name)
+    return Frame(pd.DataFrame(columns, index=range(len(rows)), copy=False), frozenset(declared), table, rows)
+
+
+def _is_positions(index: Any) -> bool:
+    import pandas as pd
+
+    return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
+
+
+def _read_mapping(data: Mapping[str, Any], what: str) -> Table:
+    lengths = {name: _length(values) for name, values in data.items() if isinstance(name, str)}
+    first = next(((name, length) for name, length in lengths.items() if length is not None), ("", min(len(lengths), 1)))
+    for name, length in lengths.items():
+        if length not in (None, first[1]):
+            raise DataError(
+                f"The columns of {what} differ in length: {first[0]!r} has {first[1]} rows, {name!r} has {length}."
+            )
+
+    def read(name: str) -> Series:
+        values = data[name]
+        return as_series([values] * first[1] if lengths[name] is None else values, f"Column {name!r}")
+
+    return Table(tuple(lengths), int(first[1] or 0), read)
+
+
+def _length(values: Any) -> int | None:
+    """Return the number of rows of one entry of a dict; None for a scalar, which stands for every row."""
+    if isinstance(values, str) or values is None:
+        return None
+    return len(values) if hasattr(values, "__len__") and getattr(values, "ndim", 1) != 0 else None
+
+
+def as_series(values: Any, name: str) -> Series:
+    """Return one column, given as an array, a list or a series of any kind, as a pandas Series.
+
+    Raises DataError unless it has one dimension; `name` is how the message calls it.
+    """
+    import narwhals as nw
+    import pandas as pd
+
+    if isinstance(values, pd.Series):
+        return values.reset_index(drop=True)
+    if isinstance(values, (pd.api.extensions.ExtensionArray, pd.Index, list, tuple, range)):
+        series = pd.Series(values)
+    else:
+        column = nw.from_native(values, series_only=True, pass_through=True)
+        if isinstance(column, nw.Series):
+            return _from_narwhals(column)
+        array = np.asarray(values)
+        if array.ndim != 1:
+            raise DataError(f"{name} has the shape {array.shape}, but must be one column: give its columns one by one.")
+        series = pd.Series(array)
+    return series.reset_index(drop=True)
+
+
+def _read_narwhals(data: Any, what: str) -> Table:
+    import narwhals as nw
+
+    frame = nw.from_native(data, pass_through=True)
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    if not isinstance(frame, nw.DataFrame):
+        raise ArgumentError(
+            f"{what} must be a pandas, polars or other data frame that narwhals reads, or a dict of arrays, "
+            f"but it is of type {type(data).__name__!r}."
+        )
+    eager = frame
+    return Table(tuple(eager.columns), len(eager), lambda name: _from_narwhals(eager[name]))
+
+
+def _from_narwhals(column: Any) -> Series:
+    """Return a narwhals Series as a pandas one, without needing pyarrow."""
+    import narwhals as nw
+    import pandas as pd
+
+    if column.dtype == nw.Enum:
+        return pd.Series(pd.Categorical(column.to_list(), categories=column.cat.get_categories().to_list()))
+    if column.dtype == nw.Categorical or column.dtype == nw.String:
+        return pd.Series(column.to_list(), dtype=object)
+    return pd.Series(column.to_numpy())
+
+
+def _clean(series: Series, name: str) -> Series:
+    """Return a column without missing entries in one of the few types that the formulas work with."""
+    import pandas as pd
+
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return series.cat.remove_unused_categories()
+    kind = pd.api.types.infer_dtype(series, skipna=True) if pd.api.types.is_object_dtype(dtype) else ""
+    if pd.api.types.is_bool_dtype(dtype) or kind == "boolean":
+        return series.astype(bool)
+    if pd.api.types.is_complex_dtype(dtype) or kind == "complex":
+        raise DataError(f"Column {name!r} holds complex numbers: give its real and imaginary parts as columns.")
+    if pd.api.types.is_unsigned_integer_dtype(dtype) and series.max() > np.iinfo(np.int64).max:
+        return series.astype(np.float64)
+    if pd.api.types.is_integer_dtype(dtype) or kind == "integer":
+        return series.astype(np.int64)  # small and unsigned integers would wrap around in `n - k` or `x**2`
+    if pd.api.types.is_numeric_dtype(dtype) or kind in ("floating", "mixed-integer-float", "decimal"):
+        return series.astype(np.float64)
+    if pd.api.types.is_string_dtype(dtype) or kind in ("string", "mixed", "mixed-integer"):
+        return pd.Series(pd.Categorical(series))
+    return series

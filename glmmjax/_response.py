@@ -1,0 +1,172 @@
+"""The response and its weights: counts of successes and trials for binomial-like families, plain numbers otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from glmmjax._coding import Scope, code_expression, used_columns
+from glmmjax._errors import DataError, ResponseError
+from glmmjax._frames import Frame, Series, Table
+from glmmjax._tokens import split_at, text_of, tokenize
+
+_ROUNDING = 1e-6  # how far proportion * trials may be from a whole number, for each trial
+_MOST_ROUNDING = 1e-3  # and at most
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """What the family's density gets: `y` successes of `trials`, or `y` with trials one; all (n,) float64."""
+
+    y: np.ndarray
+    trials: np.ndarray
+    weights: np.ndarray  # multiply the log-likelihood of each row
+    levels: tuple[Any, ...] | None = None  # (failure, success) of a response that was a factor
+
+
+def response_parts(text: str) -> tuple[str, ...]:
+    """Return the expressions of a response: one, or the successes and failures of cbind(k, n - k).
+
+    >>> response_parts("cbind(k, n - k)")
+    ('k', 'n - k')
+    """
+    tokens = tokenize(text)
+    if not (len(tokens) > 2 and tokens[0].text == "cbind" and tokens[1].text == "(" and tokens[-1].depth == 0):
+        return (text,)
+    parts = tuple(text_of(text, part) for part in split_at(tokens[2:-1], 1, ","))
+    if len(parts) != 2 or not all(parts) or any(token.depth == 0 for token in tokens[2:-1]):
+        raise ResponseError(f"{text} must hold two expressions, successes and failures, like cbind(k, n - k).")
+    return parts
+
+
+def response_columns(text: str, table: Table, scope: Scope) -> tuple[str, ...]:
+    """Return the columns of the data that a response uses."""
+    used = [
+        used_columns(part, table, scope, f"the response {text!r}", expression=True) for part in response_parts(text)
+    ]
+    return tuple(dict.fromkeys(name for names in used for name in names))
+
+
+def read_response(
+    text: str, frame: Frame, scope: Scope, weights: np.ndarray | None, *, trials_allowed: bool
+) -> Response:
+    """Return the response in numbers.
+
+    With `trials_allowed` (binomial-like families) `y` counts successes: cbind(k, n - k), a two-level factor or 0/1
+    (whose second level or one is a success), or proportions with the trials as weights. Whole-number weights of a 0/1
+    response are trials as well, which leaves the likelihood as it is (glmmTMB from 1.1.9 on).
+
+    Raises ResponseError naming the row that cannot be, DataError for a response of the wrong type.
+    """
+    parts = response_parts(text)
+    ones = np.ones(frame.n_rows)
+    likelihood_weights = ones if weights is None else weights
+    if len(parts) == 2:
+        if not trials_allowed:
+            raise ResponseError(
+                f"{text} is counts of successes and failures, which only a binomial-like family can have."
+            )
+        y, trials = _successes(text, parts, frame, scope)
+        return Response(y, trials, likelihood_weights)
+    y, levels = _numbers(text, frame, scope, trials_allowed)
+    if not trials_allowed:
+        return Response(y, ones, likelihood_weights)
+    _require(
+        (y >= 0) & (y <= 1),
+        text,
+        y,
+        frame,
+        "lies outside 0 to 1",
+        "give 0/1, proportions with weights=, or cbind(k, n - k)",
+    )
+    if not np.all((y == 0) | (y == 1)):
+        return _proportions(text, y, frame, weights)
+    if weights is not None and np.all((weights >= 1) & (weights == np.round(weights))):
+        return Response(y * weights, weights, ones, levels)
+    return Response(y, ones, likelihood_weights, levels)
+
+
+def _numbers(text: str, frame: Frame, scope: Scope, trials_allowed: bool) -> tuple[np.ndarray, tuple[Any, ...] | None]:
+    """Return the values of a one-part response, and the levels where it was a factor."""
+    tokens = tokenize(text)
+    name = tokens[0].name if len(tokens) == 1 and tokens[0].kind == "name" else ""
+    if not name or name not in frame.table.names:
+        return code_expression(text, frame, scope, f"the response {text!r}")[0], None
+    series = frame.columns[name]
+    if not hasattr(series, "cat"):
+        return code_expression(f"`{name}`", frame, scope, f"the response {text!r}")[0], None
+    return _factor(name, series, frame, trials_allowed)
+
+
+def _factor(name: str, series: Series, frame: Frame, trials_allowed: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
+    levels = tuple(series.cat.categories)
+    if len(levels) == 1 and name in frame.declared:
+        levels = tuple(frame.table.read(name).cat.categories)  # the other level was declared but did not occur
+    listed = ", ".join(repr(level) for level in levels[:5]) + (", ..." if len(levels) > 5 else "")
+    if not trials_allowed:
+        raise DataError(
+            f"The response {name!r} is text or categories ({listed}), but the family needs numbers: convert the column "
+            "with astype(float), or use family='binomial' for two levels."
+        )
+    if len(levels) != 2:
+        raise DataError(
+            f"The response {name!r} has {len(levels)} level(s) ({listed}), but a binomial response needs two, the "
+            f"second being success: turn it into 0/1, for example data[{name!r}] == {levels[-1]!r}."
+        )
+    return np.asarray(series == levels[1], dtype=np.float64), levels
+
+
+def _successes(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) -> tuple[np.ndarray, np.ndarray]:
+    """Return the successes and trials of cbind(successes, failures)."""
+    counts = [code_expression(part, frame, scope, f"{part!r} of the response {text!r}")[0] for part in parts]
+    successes, failures = counts
+    _require(successes >= 0, text, successes, frame, "is a negative number of successes", "correct the row")
+    bad = np.flatnonzero(failures < 0)
+    if bad.size:
+        row = int(bad[0])
+        raise ResponseError(
+            f"In {frame.row(row)} of the response {text!r} the trials are fewer than the successes: {successes[row]:g} "
+            f"successes and {failures[row]:g} failures. cbind() takes successes and failures, like cbind(k, n - k)."
+        )
+    for values in counts:
+        _require(values == np.round(values), text, values, frame, "is not a whole number", "cbind() takes counts")
+    return successes, successes + failures
+
+
+def _proportions(text: str, y: np.ndarray, frame: Frame, weights: np.ndarray | None) -> Response:
+    if weights is None:
+        row = int(np.flatnonzero((y != 0) & (y != 1))[0])
+        raise ResponseError(
+            f"The response {text!r} is {y[row]:g} in {frame.row(row)}, a proportion: give the numbers of trials as "
+            "weights=, or write the counts as cbind(k, n - k)."
+        )
+    _require(
+        weights == np.round(weights),
+        text,
+        weights,
+        frame,
+        "trials (weights=) are not a whole number",
+        "give whole numbers",
+    )
+    successes = np.round(y * weights)
+    allowed = np.minimum(_ROUNDING * np.maximum(1.0, weights), _MOST_ROUNDING)
+    whole = np.abs(y * weights - successes) <= allowed
+    _require(
+        whole,
+        text,
+        y * weights,
+        frame,
+        "successes (proportion times weights) are not a whole number",
+        "check the weights=",
+    )
+    return Response(successes, weights, np.ones_like(y))
+
+
+def _require(good: np.ndarray, text: str, values: np.ndarray, frame: Frame, wrong: str, remedy: str) -> None:
+    """Raise ResponseError for the first row that is not good."""
+    bad = np.flatnonzero(~good)
+    if bad.size:
+        row = int(bad[0])
+        raise ResponseError(f"Response {text!r}, {frame.row(row)}: {values[row]:g} {wrong}; {remedy}.")

@@ -1,0 +1,62 @@
+"""How a fit is computed, as opposed to what is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from glmmjax._errors import ArgumentError, did_you_mean
+
+OPTIMIZERS = (
+    "newton",
+    "jaxopt-bfgs",
+    "jaxopt-lbfgs",
+    "scipy-bfgs",
+    "scipy-l-bfgs-b",
+    "scipy-tnc",
+    "scipy-slsqp",
+)
+RANK_DEFICIENT = ("drop", "raise")
+
+
+@dataclass(frozen=True)
+class Control:
+    """Settings of the computation.
+
+    Args:
+        optimizer: the outer optimizer. "newton" is a trust-region Newton method on the exact Hessian; the others are
+            quasi-Newton methods of jaxopt and SciPy on the exact gradient.
+        max_iter: the largest number of outer iterations.
+        tol: the outer iteration stops when the squared Newton step, measured in standard errors, is below ``tol``
+            ("newton"), or when the largest gradient in the scaled coordinates is below ``sqrt(tol)`` (the others).
+        device: "cpu", "gpu" or "tpu", the default being JAX's.
+        dtype: "float64". The Laplace approximation is not reliable in single precision.
+        progress: print one line per outer iteration to stderr; the fit can then be interrupted with Ctrl-C, and what
+            has been reached so far is returned with a status that says so.
+        rank_deficient: "drop" columns of X that earlier ones determine, with a note, or "raise" an error.
+
+    Raises:
+        ArgumentError: a setting is unknown or out of range.
+
+    >>> Control(max_iter=50).optimizer
+    'newton'
+    """
+
+    optimizer: str = "newton"
+    max_iter: int = 100
+    tol: float = 1e-10
+    device: str | None = None
+    dtype: str = "float64"
+    progress: bool = False
+    rank_deficient: str = "drop"
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ArgumentError(f"Unknown optimizer {self.optimizer!r}. {did_you_mean(self.optimizer, OPTIMIZERS)}")
+        if self.rank_deficient not in RANK_DEFICIENT:
+            raise ArgumentError(f"rank_deficient must be one of {RANK_DEFICIENT}, not {self.rank_deficient!r}.")
+        if self.dtype != "float64":
+            raise ArgumentError(f"dtype must be 'float64', not {self.dtype!r}: the Laplace approximation needs it.")
+        if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, int) or self.max_iter < 1:
+            raise ArgumentError(f"max_iter must be a whole number of at least 1, not {self.max_iter!r}.")
+        if not 0 < self.tol < 1:
+            raise ArgumentError(f"tol must lie between 0 and 1, not {self.tol!r}.")

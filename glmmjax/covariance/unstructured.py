@@ -1,0 +1,35 @@
+"""Unstructured covariance: every standard deviation and every correlation is free."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from glmmjax._types import Array
+from glmmjax.covariance._covariance import Covariance
+
+
+def n_theta(q: int) -> int:
+    return q * (q + 1) // 2
+
+
+def cholesky(theta: Array, q: int) -> Array:
+    """The Cholesky factor: log standard deviations first, then a unit lower triangle, row by row.
+
+    ``L = diag(exp(theta[:q])) C`` where the rows of C are those of the unit lower-triangular matrix with the remaining
+    ``theta`` below its diagonal, each divided by its length. For q = 2 the correlation is ``t / sqrt(1 + t^2)``.
+    """
+    sd = jnp.exp(theta[:q])
+    if q == 1:
+        return sd[:, None]
+    rows, columns = np.tril_indices(q, -1)
+    unit = jnp.eye(q, dtype=theta.dtype).at[rows, columns].set(theta[q:])
+    return unit * (sd / jnp.sqrt(jnp.sum(unit**2, axis=1)))[:, None]
+
+
+def start(sd: np.ndarray) -> np.ndarray:
+    q = len(sd)
+    return np.concatenate([np.log(sd), np.zeros(n_theta(q) - q)])
+
+
+unstructured = Covariance("us", n_theta, cholesky, start, correlated=True)

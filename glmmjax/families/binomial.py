@@ -1,0 +1,80 @@
+"""Binomial responses: successes out of ``trials``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from glmmjax._errors import FamilyError
+from glmmjax._links import PROBABILITY, Link
+from glmmjax.families._family import Family, choose_link, inside, is_whole, one
+
+
+def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
+    log_failure = link.log1m_inverse
+    assert log_failure is not None
+
+    def density(cond: Any) -> Any:
+        return -y * link.log_inverse(cond) - (trials - y) * log_failure(cond)
+
+    return inside(link, eta["cond"], density)
+
+
+def _log_base(y: Any, trials: Any) -> Any:
+    from scipy.special import betaln
+
+    y, trials = np.asarray(y, dtype=float), np.asarray(trials, dtype=float)
+    return -np.log1p(trials) - betaln(y + 1.0, trials - y + 1.0)
+
+
+def _variance(mu: Any, phi: Any, trials: Any) -> Any:
+    return mu * (1.0 - mu) / trials
+
+
+def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
+    return rng.binomial(np.rint(trials).astype(np.int64), mu)
+
+
+def _in_support(y: Any, trials: Any) -> Any:
+    return is_whole(y) & is_whole(trials) & (np.asarray(y) <= np.asarray(trials))
+
+
+def _start_mu(y: Any, trials: Any) -> Any:
+    return (y + 0.5) / (trials + 1.0)
+
+
+def _start_variance(mu: Any, trials: Any) -> Any:
+    return mu * (1.0 - mu) / trials
+
+
+def binomial(link: str | Link | None = None) -> Family:
+    """The binomial family: ``y`` successes out of ``trials``, each with probability ``mu``.
+
+    Links: logit, probit, cloglog, cauchit, log. No dispersion parameter. Under the log link a linear predictor of 0 or
+    more is no probability: the density is 0 there.
+
+    >>> binomial("probit").link.name
+    'probit'
+    """
+    chosen = choose_link("binomial", link, PROBABILITY)
+    if chosen.log1m_inverse is None:
+        raise FamilyError(
+            f"family 'binomial' needs a link onto the unit interval: give {chosen.name!r} a log1m_inverse."
+        )
+    return Family(
+        "binomial",
+        chosen,
+        _nll,
+        links=tuple(PROBABILITY),
+        log_base=_log_base,
+        variance=_variance,
+        sigma=one,
+        simulate=_simulate,
+        response="trials",
+        support="whole numbers of successes between 0 and the trials",
+        in_support=_in_support,
+        start_mu=_start_mu,
+        start_variance=_start_variance,
+    )

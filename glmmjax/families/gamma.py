@@ -1,0 +1,81 @@
+"""Gamma responses: positive numbers with a constant coefficient of variation; ``phi`` is the shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from glmmjax._links import POSITIVE, Link
+from glmmjax._special import log_gamma_excess
+from glmmjax.families._family import Family, choose_link, inside
+
+_LINKS = {name: POSITIVE[name] for name in ("inverse", "log", "identity")}
+
+
+def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
+    log_shape, log_y = eta["disp"], jnp.log(y)
+
+    def density(cond: Any) -> Any:
+        distance = log_y - link.log_inverse(cond)
+        return jnp.exp(log_shape) * (jnp.expm1(distance) - distance)
+
+    return inside(link, eta["cond"], density) + log_gamma_excess(log_shape)
+
+
+def _log_base(y: Any, trials: Any) -> Any:
+    return -np.log(y)
+
+
+def _variance(mu: Any, phi: Any, trials: Any) -> Any:
+    return mu**2 / phi
+
+
+def _sigma(phi: Any) -> Any:
+    return 1.0 / np.sqrt(phi)
+
+
+def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
+    return rng.gamma(phi, np.asarray(mu) / phi)
+
+
+def _in_support(y: Any, trials: Any) -> Any:
+    return np.isfinite(y) & (np.asarray(y) > 0)
+
+
+def _start_mu(y: Any, trials: Any) -> Any:
+    return np.asarray(y, dtype=float)
+
+
+def _start_variance(mu: Any, trials: Any) -> Any:
+    return mu**2
+
+
+def Gamma(link: str | Link | None = None) -> Family:
+    """The Gamma family with shape ``phi`` and scale ``mu / phi``: ``Var(y) = mu^2 / phi``.
+
+    Links: inverse, log, identity. ``sigma`` reports the coefficient of variation ``1 / sqrt(phi)``. Under the inverse
+    and identity links a linear predictor of 0 or less is no mean: the density is 0 there.
+
+    >>> Gamma().link.name, Gamma("log").link.name
+    ('inverse', 'log')
+    """
+    return Family(
+        "Gamma",
+        choose_link("Gamma", link, _LINKS),
+        _nll,
+        links=tuple(_LINKS),
+        log_base=_log_base,
+        has_dispersion=True,
+        variance=_variance,
+        sigma=_sigma,
+        simulate=_simulate,
+        response="positive",
+        support="positive numbers",
+        in_support=_in_support,
+        start_mu=_start_mu,
+        start_variance=_start_variance,
+        phi_name="shape",
+    )

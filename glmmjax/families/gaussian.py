@@ -1,0 +1,78 @@
+"""Gaussian responses; ``phi`` is the standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import log, pi
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from glmmjax._links import REAL, Link
+from glmmjax.families._family import Family, choose_link, inside
+
+
+def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
+    log_sd = eta["disp"]
+
+    def density(cond: Any) -> Any:
+        return 0.5 * ((y - link.inverse(cond)) * jnp.exp(-log_sd)) ** 2
+
+    return inside(link, eta["cond"], density) + log_sd
+
+
+def _log_base(y: Any, trials: Any) -> Any:
+    return np.full(np.shape(y), -0.5 * log(2.0 * pi))
+
+
+def _variance(mu: Any, phi: Any, trials: Any) -> Any:
+    return phi**2 + 0.0 * mu
+
+
+def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
+    return rng.normal(mu, phi)
+
+
+def _start_anywhere(y: Any, trials: Any) -> Any:
+    return np.asarray(y, dtype=float)
+
+
+def _start_positive(y: Any, trials: Any) -> Any:
+    y = np.asarray(y, dtype=float)
+    return np.maximum(y, _floor(y))
+
+
+def _start_nonzero(y: Any, trials: Any) -> Any:
+    y = np.asarray(y, dtype=float)
+    return np.where(y < 0, np.minimum(y, -_floor(y)), np.maximum(y, _floor(y)))
+
+
+def _floor(y: Any) -> float:
+    return 0.1 * float(np.mean(np.abs(y))) or 1.0
+
+
+_START = {"log": _start_positive, "inverse": _start_nonzero}
+
+
+def gaussian(link: str | Link | None = None) -> Family:
+    """The gaussian family: ``y ~ N(mu, phi^2)``.
+
+    Links: identity, log, inverse. ``phi`` is the standard deviation, which ``sigma`` reports.
+
+    >>> gaussian().link.name
+    'identity'
+    """
+    chosen = choose_link("gaussian", link, REAL)
+    return Family(
+        "gaussian",
+        chosen,
+        _nll,
+        links=tuple(REAL),
+        log_base=_log_base,
+        has_dispersion=True,
+        variance=_variance,
+        simulate=_simulate,
+        start_mu=_START.get(chosen.name, _start_anywhere),
+        phi_name="residual standard deviation",
+    )

@@ -1,0 +1,69 @@
+"""Negative binomial counts with linear variance: ``phi`` is the excess over Poisson."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from glmmjax._links import Link
+from glmmjax._special import log_rising, softplus
+from glmmjax.families._family import (
+    COUNT_LINKS,
+    Family,
+    choose_link,
+    in_counts,
+    inside,
+    log_factorial_base,
+    mean_variance,
+    start_count,
+)
+
+
+def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
+    # The size is mu / phi. Below log phi = -60 the density is Poisson's to rounding and phi is held.
+    log_phi = jnp.where(eta["disp"] > -60.0, eta["disp"], -60.0)
+    log_variance_ratio = softplus(log_phi)
+
+    def density(cond: Any) -> Any:
+        log_mu = link.log_inverse(cond)
+        log_size = log_mu - log_phi
+        return (y + jnp.exp(log_size)) * log_variance_ratio - y * log_mu - log_rising(log_size, y)
+
+    return inside(link, eta["cond"], density)
+
+
+def _variance(mu: Any, phi: Any, trials: Any) -> Any:
+    return mu * (1.0 + phi)
+
+
+def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
+    return rng.poisson(rng.gamma(np.asarray(mu) / phi, phi))
+
+
+def nbinom1(link: str | Link | None = None) -> Family:
+    """The negative binomial family with ``Var(y) = mu (1 + phi)``.
+
+    Links: log, identity, sqrt. Poisson is its limit at ``phi = 0``.
+
+    >>> nbinom1().variance(2.0, 0.5, 1.0)
+    3.0
+    """
+    return Family(
+        "nbinom1",
+        choose_link("nbinom1", link, COUNT_LINKS),
+        _nll,
+        links=tuple(COUNT_LINKS),
+        log_base=log_factorial_base,
+        has_dispersion=True,
+        variance=_variance,
+        simulate=_simulate,
+        response="count",
+        support="whole numbers of 0 or more",
+        in_support=in_counts,
+        start_mu=start_count,
+        start_variance=mean_variance,
+        phi_name="dispersion parameter",
+    )

@@ -1,0 +1,65 @@
+"""Poisson counts: the variance is the mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from glmmjax._links import Link
+from glmmjax.families._family import (
+    COUNT_LINKS,
+    Family,
+    choose_link,
+    in_counts,
+    inside,
+    log_factorial_base,
+    mean_variance,
+    one,
+)
+
+
+def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
+    def density(cond: Any) -> Any:
+        return link.inverse(cond) - y * link.log_inverse(cond)
+
+    return inside(link, eta["cond"], density)
+
+
+def _variance(mu: Any, phi: Any, trials: Any) -> Any:
+    return mu
+
+
+def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
+    return rng.poisson(mu)
+
+
+def _start_mu(y: Any, trials: Any) -> Any:
+    return np.asarray(y, dtype=float) + 0.1
+
+
+def poisson(link: str | Link | None = None) -> Family:
+    """The Poisson family: ``Var(y) = mu``.
+
+    Links: log, identity, sqrt. No dispersion parameter. Under the identity link a linear predictor of 0 or less is no
+    mean: the density is 0 there.
+
+    >>> poisson().links
+    ('log', 'identity', 'sqrt')
+    """
+    return Family(
+        "poisson",
+        choose_link("poisson", link, COUNT_LINKS),
+        _nll,
+        links=tuple(COUNT_LINKS),
+        log_base=log_factorial_base,
+        variance=_variance,
+        sigma=one,
+        simulate=_simulate,
+        response="count",
+        support="whole numbers of 0 or more",
+        in_support=in_counts,
+        start_mu=_start_mu,
+        start_variance=mean_variance,
+    )

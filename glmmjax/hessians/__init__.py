@@ -1,0 +1,28 @@
+"""Structures of the Hessian of the joint density in the random effects: one file each, one interface.
+
+Every structure stores a symmetric matrix by pairs of levels, factors it with a flag instead of an exception, and can
+be traced, differentiated and batched. :func:`choose_structure` takes the cheapest one that the grouping factors allow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glmmjax.hessians._levels import Level as Level
+from glmmjax.hessians._levels import Membership as Membership
+from glmmjax.hessians._levels import zeros as zeros
+from glmmjax.hessians.blocks import Blocks as Blocks
+from glmmjax.hessians.crossed import Crossed as Crossed
+
+Structure = Blocks | Crossed
+
+
+def parent_groups(fine: np.ndarray, coarse: np.ndarray, n_fine: int) -> np.ndarray | None:
+    """The coarse group that holds each fine group (n_fine,), or None where the two factors are crossed.
+
+    >>> parent_groups(np.array([0, 0, 1, 2]), np.array([0, 0, 0, 1]), 3)
+    array([0, 0, 1], dtype=int32)
+    """
+    parent = np.zeros(n_fine, dtype=np.int32)
+    parent[fine] = coarse
+    return parent if np.array_equal(parent[fine], coarse) else None

@@ -1,0 +1,80 @@
+"""The levels of the random effects: grouping factors, each with its groups and the effects in one group.
+
+A level is one grouping factor; all terms on the same factor share it. Effects are kept as one (effects, groups) array
+per level, finest level first, and a symmetric matrix H over all effects as its blocks by pair of levels: ``H[k, l]``
+for k <= l. Where level k is nested in level l, each group of k meets one group of l only, and the pair is stored as one
+block per group of k: (d_k, d_l, G_k). Where the two are crossed the pair is stored in full: (d_k, d_l, G_k, G_l).
+
+Groups and observations lie along the last axis, so that one effect is one contiguous array: taking and summing such
+arrays one at a time is several times faster than moving the rows of a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from glmmjax._types import Array, Random
+
+Pairs: TypeAlias = dict[tuple[int, int], Array]
+# (level, effect, level, effect) -> the weight of each observation (n,) in the product of the two effects' columns
+Weights: TypeAlias = Callable[[int, int, int, int], Array]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One grouping factor: ``n_groups`` groups (padding included) with ``n_effects`` effects each."""
+
+    n_groups: int
+    n_effects: int
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Membership:
+    """Who belongs where; integer arrays, given as data.
+
+    Attributes:
+        rows: per level, the group of each observation (n,).
+        parents: for each nested pair (k, l), the group of level l that holds each group of level k (G_k,).
+    """
+
+    rows: tuple[Array, ...]
+    parents: dict[tuple[int, int], Array]
+
+
+def zeros(levels: tuple[Level, ...]) -> Random:
+    """All effects at zero, where the prior has its mode."""
+    return tuple(jnp.zeros((level.n_effects, level.n_groups)) for level in levels)
+
+
+def take(values: Array, index: Array) -> Array:
+    """``values`` (..., groups) of the group of each member: (..., members). One array at a time."""
+    if values.ndim == 1:
+        return values.at[index].get(mode="promise_in_bounds")
+    return jnp.stack([take(row, index) for row in values])
+
+
+def sum_by(values: Array, index: Array, n_groups: int) -> Array:
+    """The sum over the members of each group of ``values`` (..., members): (..., groups). One array at a time."""
+    if values.ndim == 1:
+        return jax.ops.segment_sum(values, index, num_segments=n_groups, mode="promise_in_bounds")
+    return jnp.stack([sum_by(row, index, n_groups) for row in values])
+
+
+def symmetric_outer(W: Weights, Z: tuple[Array, ...], k: int, index: Array, n_groups: int) -> Array:
+    """``sum_i w_i z_i z_i'`` by group of level k, from columns ``Z[k]`` (d, n): (d, d, G)."""
+    d = Z[k].shape[0]
+    lower = {
+        (a, b): sum_by(W(k, a, k, b) * Z[k][a] * Z[k][b], index, n_groups) for a in range(d) for b in range(a + 1)
+    }
+    return jnp.stack([jnp.stack([lower[max(a, b), min(a, b)] for b in range(d)]) for a in range(d)])
+
+
+def products(W: Weights, Z: tuple[Array, ...], k: int, m: int) -> list[list[Array]]:
+    """``w_i z_ia z_ib`` for every effect a of level k and b of level m; (n,) each."""
+    return [[W(k, a, m, b) * x * y for b, y in enumerate(Z[m])] for a, x in enumerate(Z[k])]

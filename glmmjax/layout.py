@@ -1,0 +1,142 @@
+"""Design -> what the engine runs on: a static layout, the key of the compiled program, and padded arrays.
+
+Shapes are padded to buckets, so that the next data set of about the same size finds its program compiled: added rows
+repeat the first row with weight zero, added groups have no rows; neither changes the likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from glmmjax._types import Array
+from glmmjax.covariance import Covariance, resolve_covariance
+from glmmjax.design import Design, Term
+from glmmjax.families import Family
+from glmmjax.hessians import Blocks, Crossed, Level, Membership, Structure, parent_groups
+
+
+@dataclass(frozen=True)
+class TermLayout:
+    """One random-effects term: its component, its level, its first effect there, its width, its covariance."""
+
+    component: str
+    level: int
+    first: int
+    width: int
+    covariance: Covariance
+
+    @property
+    def n_theta(self) -> int:
+        return self.covariance.n_theta(self.width)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The static part of a formula model; hashable, the key of its compiled programs."""
+
+    family: Family
+    components: tuple[str, ...]
+    terms: tuple[TermLayout, ...]
+    structure: Structure
+
+    @property
+    def random_components(self) -> tuple[str, ...]:
+        """The components with random effects, in order."""
+        return tuple(c for c in self.components if any(term.component == c for term in self.terms))
+
+    def terms_at(self, level: int) -> list[int]:
+        """The positions of the terms that share a level, in the order of their effects."""
+        return [t for t, term in enumerate(self.terms) if term.level == level]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ModelData:
+    """The numbers of a formula model, padded.
+
+    Attributes:
+        y, trials, weights: (n,) each.
+        X, offset: per component, (n, p) and (n,).
+        Z: per term, its columns (q, n).
+        members: which groups each observation belongs to.
+    """
+
+    y: Array
+    trials: Array
+    weights: Array
+    X: dict[str, Array]
+    offset: dict[str, Array]
+    Z: tuple[Array, ...]
+    members: Membership
+
+
+def beta_name(component: str) -> str:
+    """The name of a component's fixed effects among the parameters: beta, beta_disp, beta_zi."""
+    return "beta" if component == "cond" else f"beta_{component}"
+
+
+def bucket(size: int) -> int:
+    """The padded size: the next number of the form ``m 2^k`` with m from 8 to 15, at most an eighth larger.
+
+    >>> [bucket(size) for size in (5, 23, 60, 1934)]
+    [5, 24, 60, 2048]
+    """
+    step = 1 << max(0, size.bit_length() - 4)
+    return -(-size // step) * step
+
+
+def lay_out(design: Design, family: Family) -> tuple[Layout, ModelData]:
+    """The static layout of a design and its padded NumPy arrays.
+
+    Raises:
+        FormulaError: a term has an unknown covariance structure.
+    """
+    terms = [(name, term) for name, part in design.components.items() for term in part.terms]
+    groups: dict[str, Term] = {}
+    for _, term in terms:
+        groups.setdefault(term.group, term)
+    finest_first = sorted(groups.values(), key=lambda term: -len(term.levels))
+    position = {term.group: level for level, term in enumerate(finest_first)}
+
+    n_effects = [0] * len(finest_first)
+    placed = []
+    for component, term in terms:
+        level, width = position[term.group], len(term.columns)
+        placed.append(TermLayout(component, level, n_effects[level], width, resolve_covariance(term.covariance)))
+        n_effects[level] += width
+
+    levels = tuple(
+        Level(bucket(len(term.levels)), width) for term, width in zip(finest_first, n_effects, strict=True)
+    )
+    structure, parents = _structure(finest_first, levels)
+    n = len(design.y)
+    rows = np.arange(bucket(n))
+    rows[n:] = 0
+    weights = design.weights[rows]
+    weights[n:] = 0.0
+    data = ModelData(
+        y=design.y[rows],
+        trials=design.trials[rows],
+        weights=weights,
+        X={name: part.X[rows] for name, part in design.components.items()},
+        offset={name: part.offset[rows] for name, part in design.components.items()},
+        Z=tuple(np.ascontiguousarray(term.Z[rows].T) for _, term in terms),
+        members=Membership(tuple(term.index[rows].astype(np.int32) for term in finest_first), parents),
+    )
+    return Layout(family, tuple(design.components), tuple(placed), structure), data
+
+
+def _structure(terms: Sequence[Term], levels: tuple[Level, ...]) -> tuple[Structure, dict[tuple[int, int], np.ndarray]]:
+    """Blocks with the parents of every nested pair where all factors are nested in a chain, otherwise Crossed."""
+    parents = {}
+    for k in range(len(terms)):
+        for m in range(k + 1, len(terms)):
+            parent = parent_groups(terms[k].index, terms[m].index, levels[k].n_groups)
+            if parent is None:
+                return Crossed(levels), {}
+            parents[k, m] = parent
+    return Blocks(levels), parents

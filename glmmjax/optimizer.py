@@ -1,0 +1,146 @@
+"""Outer minimization: a trust-region Newton method on the exact Hessian, jaxopt's quasi-Newton methods, SciPy's.
+
+All of them work in coordinates ``x`` with ``params = T x``: T makes the columns of the fixed-effects matrices orthonormal,
+so that a step of one means the same in every direction. Results are on the user's scale.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glmmjax._status import Outcome
+from glmmjax._types import Array, Random
+from glmmjax.laplace import Marginal
+from glmmjax.modes import Stats
+
+# Half the Newton decrement is the fall in the objective that a Newton step promises, and the decrement's root the
+# distance to the optimum in standard errors: 1e-10 is 1e-5 of a standard error.
+TOLERANCE = 1e-10
+MAX_ITERATIONS = 100
+FIRST_RADIUS = 2.0
+LARGEST_RADIUS = 1e3
+SMALLEST_RADIUS = 1e-9
+LONGEST_STRIDE = 16.0
+ROUNDING = 1e-12
+
+Derivatives = Callable[[Array, Random], Marginal]
+
+
+class NewtonState(NamedTuple):
+    """Where the trust-region iteration stands; enough to go on from.
+
+    Attributes:
+        flat, at: the best point so far and the marginal there.
+        step: the step to be judged next, ``stride`` times a Newton step cut to ``radius``; in params.
+        promised: the fall in the objective that the quadratic model promises for it.
+        outcome: a code of :class:`Outcome`.
+    """
+
+    flat: Array
+    at: Marginal
+    step: Array
+    promised: Array
+    radius: Array
+    stride: Array
+    outcome: Array
+    iterations: Array
+
+
+def newton_start(flat: np.ndarray, modes: tuple[np.ndarray, ...]) -> NewtonState:
+    """The state before the first evaluation, which will be at ``flat``, searching the modes from ``modes``; NumPy."""
+    k = len(flat)
+    at = Marginal(
+        value=np.array(np.inf),
+        gradient=np.zeros(k),
+        hessian=np.zeros((k, k)),
+        modes=modes,
+        modes_jacobian=tuple(np.zeros((*u.shape, k)) for u in modes),
+        stats=Stats(np.array(int(Outcome.RUNNING)), np.array(0)),
+    )
+    one, running = np.array(1.0), np.array(int(Outcome.RUNNING))
+    return NewtonState(flat, at, np.zeros(k), one, FIRST_RADIUS * one, one, running, np.array(0))
+
+
+def newton_steps(
+    derivatives: Derivatives, T: Array, state: NewtonState, tolerance: Array, max_iter: Array, budget: Array
+) -> NewtonState:
+    """The state after at most ``budget`` more evaluations."""
+    stop = state.iterations + budget
+
+    def unfinished(s: NewtonState) -> Array:
+        return (s.outcome == Outcome.RUNNING) & (s.iterations < stop)
+
+    return jax.lax.while_loop(unfinished, lambda s: _newton_step(derivatives, T, s, tolerance, max_iter), state)
+
+
+def _newton_step(
+    derivatives: Derivatives, T: Array, state: NewtonState, tolerance: Array, max_iter: Array
+) -> NewtonState:
+    """Evaluate at the proposed step, accept it or not, propose the next one.
+
+    Directions of negative curvature are followed downhill (the eigenvalues enter with their absolute value). Where a
+    step gains more than the quadratic model promised, as when a variance goes to zero on its log scale, the next one is
+    lengthened.
+    """
+    trial = state.flat + state.step
+    ahead = tuple(u + j @ state.step for u, j in zip(state.at.modes, state.at.modes_jacobian, strict=True))
+    new = derivatives(trial, ahead)
+    first = jnp.isinf(state.at.value)
+    gain = jnp.where(first, state.promised, state.at.value - new.value)
+    slack = ROUNDING * (1.0 + jnp.abs(new.value))
+    finite = jnp.isfinite(new.value) & jnp.all(jnp.isfinite(new.gradient)) & jnp.all(jnp.isfinite(new.hessian))
+    accept = finite & (gain > -slack)
+    ratio = jnp.where(accept, (gain + slack) / (state.promised + slack), 0.0)
+
+    keep = lambda a, b: jnp.where(accept, a, b)  # noqa: E731
+    flat, at = keep(trial, state.flat), jax.tree.map(keep, new, state.at)
+
+    g, H = T.T @ at.gradient, T.T @ at.hessian @ T
+    H = jnp.where(jnp.isfinite(H), H, 0.0)
+    eigenvalues, V = jnp.linalg.eigh(H)
+    slope = V.T @ g
+    curvature = jnp.maximum(jnp.abs(eigenvalues), 1e-10 * jnp.max(jnp.abs(eigenvalues)) + 1e-300)
+    newton = -slope / curvature
+    decrement = jnp.sum(slope**2 / curvature)
+
+    tried = jnp.linalg.norm(jnp.linalg.solve(T, state.step))
+    radius = jnp.where(ratio < 0.25, 0.25 * jnp.minimum(tried, state.radius), state.radius)
+    radius = jnp.where((ratio > 0.75) & (tried > 0.9 * state.radius), jnp.maximum(radius, 2.0 * tried), radius)
+    radius = jnp.where(first, FIRST_RADIUS, jnp.minimum(radius, LARGEST_RADIUS))
+    outrun = (ratio > 1.1) | ((state.stride > 1.0) & (ratio > 0.1))
+    stride = jnp.where(~first & outrun, jnp.minimum(2.0 * state.stride, LONGEST_STRIDE), 1.0)
+    strides = newton * jnp.where(jnp.abs(newton) > 0.5 * jnp.max(jnp.abs(newton)), stride, 1.0)
+    scaled = strides * jnp.minimum(1.0, radius / jnp.maximum(jnp.linalg.norm(strides), 1e-300))
+    promised = -(jnp.dot(slope, scaled) + 0.5 * jnp.sum(curvature * jnp.minimum(scaled**2, jnp.abs(scaled * newton))))
+
+    iterations = state.iterations + 1
+    outcome = jnp.where(iterations >= max_iter, Outcome.MAX_ITERATIONS, Outcome.RUNNING)
+    outcome = jnp.where(radius < SMALLEST_RADIUS, Outcome.NO_PROGRESS, outcome)
+    outcome = jnp.where(accept & (decrement < tolerance), Outcome.CONVERGED, outcome)
+    outcome = jnp.where(first & ~finite, Outcome.START_NOT_FINITE, outcome)
+    return NewtonState(flat, at, T @ (V @ scaled), promised, radius, stride, outcome, iterations)
+
+
+def minimize_jaxopt(method: str, value_and_gradient: Callable[[Array], Any], x: Array, tolerance: float, max_iter: int) -> Array:
+    """The minimizer that jaxopt's ``method`` ("bfgs" or "lbfgs") finds from ``x``; traceable."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="JAXopt is no longer maintained", category=DeprecationWarning)
+        import jaxopt
+
+    solver = {"bfgs": jaxopt.BFGS, "lbfgs": jaxopt.LBFGS}[method]
+    return solver(value_and_gradient, value_and_grad=True, maxiter=max_iter, tol=tolerance).run(x).params
+
+
+def minimize_scipy(
+    method: str, value_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray, tolerance: float, max_iter: int
+) -> np.ndarray:
+    """The minimizer that ``scipy.optimize.minimize(method=...)`` finds from ``x``."""
+    from scipy.optimize import minimize
+
+    return minimize(value_and_gradient, x, jac=True, method=method, tol=tolerance, options={"maxiter": max_iter}).x

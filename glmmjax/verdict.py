@@ -1,0 +1,135 @@
+"""The verdict on a fit: converged or not, positive definite or not, singular, separated, in words.
+
+A fit can have converged and still be no good: a variance at zero, a coefficient on its way to infinity. Each finding is a
+sentence that names the thing; together they are ``fit.status``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from glmmjax._status import Outcome
+from glmmjax.design import Component, Design
+from glmmjax.families import Family
+from glmmjax.layout import Layout
+from glmmjax.optimizer import NewtonState
+
+# A spherical effect whose variance given the data is this close to one in every group has learned nothing from them.
+UNINFORMED = 1e-4
+# On the scale of the linear predictor, across the range of a column: an effect and a standard error of separation.
+SEPARATED_EFFECT = 8.0
+SEPARATED_ERROR = 20.0
+SMALLEST_EIGENVALUE = 1e-12
+UNBOUNDED_LINKS = ("logit", "probit", "cloglog", "cauchit", "log")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a fit.
+
+    Attributes:
+        status: one line for people; "converged" alone means that nothing is wrong.
+        converged: the outer iteration met its criterion.
+        pd_hess: the Hessian is positive definite in the parameters that are not at a boundary.
+        singular: the variance parameters at their boundary, in words.
+        separated: the columns that seem to separate the response.
+        vcov: covariance of the flat parameters (k, k); NaN in rows and columns of parameters at a boundary.
+    """
+
+    status: str
+    converged: bool
+    pd_hess: bool
+    singular: tuple[str, ...]
+    separated: tuple[str, ...]
+    vcov: np.ndarray
+
+
+def judge(
+    design: Design,
+    family: Family,
+    layout: Layout,
+    state: NewtonState,
+    modes_vcov: tuple[np.ndarray, ...],
+    scale: np.ndarray,
+) -> Verdict:
+    """The verdict on the state at which the outer iteration ended; ``modes_vcov`` is without padding."""
+    outcome = Outcome(int(state.outcome))
+    singular, at_boundary = _singular(design, layout, modes_vcov)
+    boundary = np.zeros(len(state.flat), dtype=bool)
+    boundary[len(boundary) - len(at_boundary) :] = at_boundary
+    vcov, pd_hess = _vcov(state.at.hessian, scale, ~boundary)
+    separated = _separated(design.components["cond"], family, state.flat, vcov)
+
+    sentences = [outcome.sentence]
+    if outcome not in (Outcome.CONVERGED, Outcome.START_NOT_FINITE):
+        sentences.append(f"gradient too large: {np.max(np.abs(scale.T @ state.at.gradient), initial=0.0):.1e}")
+    if not pd_hess and outcome != Outcome.START_NOT_FINITE:
+        sentences.append("Hessian not positive definite: standard errors are not available")
+    sentences += [f"singular: {finding}" for finding in singular]
+    if separated:
+        sentences.append(f"separation suspected: {', '.join(separated)}")
+    return Verdict("; ".join(sentences), outcome == Outcome.CONVERGED, pd_hess, singular, separated, vcov)
+
+
+def _singular(
+    design: Design, layout: Layout, modes_vcov: tuple[np.ndarray, ...]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The variances at zero and correlations at one, and which entries of theta they leave undetermined."""
+    findings: list[str] = []
+    undetermined: list[np.ndarray] = []
+    terms = [term for part in design.components.values() for term in part.terms]
+    for placed, term in zip(layout.terms, terms, strict=True):
+        mask = np.zeros(placed.n_theta, dtype=bool)
+        width = placed.width
+        rows, columns = np.tril_indices(width, -1)
+        own = [modes_vcov[placed.level][placed.first + j, placed.first + j] for j in range(width)]
+        for j, variance in enumerate(own):
+            if np.min(variance) < 1.0 - UNINFORMED:
+                continue
+            others = [i for i in range(width) if i != j and np.min(own[i]) < 1.0 - UNINFORMED]
+            correlated = placed.covariance.correlated and bool(others) and j > 0
+            name = f"{term.columns[j]} | {term.group}"
+            if correlated:
+                findings.append(f"({name}) has a variance of zero or a correlation of one with the effects before it")
+            else:
+                findings.append(f"the standard deviation of ({name}) is zero")
+            mask[j] = not correlated
+            if placed.covariance.correlated:
+                mask[width:] |= (rows == j) | (columns == j)
+        undetermined.append(mask)
+    return tuple(findings), np.concatenate(undetermined) if undetermined else np.zeros(0, dtype=bool)
+
+
+def _vcov(hessian: np.ndarray, scale: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The inverse Hessian in the free parameters, NaN elsewhere, and whether it is positive definite."""
+    k = len(hessian)
+    vcov = np.full((k, k), np.nan)
+    if not np.any(free):
+        return vcov, True
+    T = scale[np.ix_(free, free)]
+    scaled = T.T @ hessian[np.ix_(free, free)] @ T
+    if not np.all(np.isfinite(scaled)):
+        return vcov, False
+    size = np.sqrt(np.maximum(np.abs(np.diag(scaled)), 1e-300))
+    eigenvalues, V = np.linalg.eigh(scaled / np.outer(size, size))
+    if eigenvalues[0] < SMALLEST_EIGENVALUE:
+        return vcov, False
+    root = T @ (V / np.sqrt(eigenvalues) / size[:, None])
+    vcov[np.ix_(free, free)] = root @ root.T
+    return vcov, True
+
+
+def _separated(part: Component, family: Family, flat: np.ndarray, vcov: np.ndarray) -> tuple[str, ...]:
+    """Columns whose effect has run away: large, with a standard error that is larger still."""
+    if family.link.name not in UNBOUNDED_LINKS or family.response not in ("count", "trials"):
+        return ()
+    found = []
+    for j, name in enumerate(part.columns):
+        column = part.X[:, j]
+        reach = np.ptp(column) or np.max(np.abs(column))
+        error = np.sqrt(vcov[j, j]) * reach
+        if abs(flat[j]) * reach > SEPARATED_EFFECT and not error < SEPARATED_ERROR:
+            found.append(name)
+    return tuple(found)

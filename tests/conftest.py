@@ -1,0 +1,46 @@
+"""What the tests share: the recorded R fits, and glmmjax's fits of the same models, each made once per session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from glmmjax.result import Fit
+
+CASES: dict[str, dict[str, Any]] = {
+    case["name"]: case for case in json.loads((Path(__file__).parent / "reference" / "cases.json").read_text())
+}
+
+
+@cache
+def fit_case(name: str) -> Fit:
+    """glmmjax's fit of a recorded case; cases that ask for the same model share one fit."""
+    case = CASES[name]
+    return _fit(case["data"], case["formula"], case["family"], **case["call"])
+
+
+@cache
+def _fit(data: str, formula: str, family: str, **columns: str) -> Fit:
+    import glmmjax
+
+    frame = glmmjax.datasets.load(data)
+    given = {argument: frame[column].to_numpy() for argument, column in columns.items()}
+    return glmmjax.glmm(formula, frame, family=family, **given)
+
+
+@pytest.fixture(scope="session")
+def fitted() -> Callable[[str], Fit]:
+    """`fitted("salamanders_nb2")`: the fit of that case."""
+    return fit_case
+
+
+@pytest.fixture(scope="session")
+def reference() -> Callable[[str], dict[str, Any]]:
+    """`reference("salamanders_nb2")`: what R reports for that case."""
+    return lambda name: CASES[name]["reference"]

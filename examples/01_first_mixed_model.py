@@ -13,7 +13,8 @@ fit = gj.glmm("Reaction ~ Days + (Days | Subject)", data)
 print(fit.summary())
 
 print("\nEstimates as a data frame, with 95% Wald intervals:")
-print(fit.tidy().round(3).to_string(index=False))
+columns = ["group", "term", "estimate", "std_error", "conf_low", "conf_high"]
+print(fit.tidy()[columns].round(3).to_string(index=False))
 
 print("\nThe population and one person: expected reaction time in ms on days 0, 5 and 9")
 days = pd.DataFrame({"Days": [0, 5, 9], "Subject": "308"})

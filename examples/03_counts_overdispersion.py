@@ -12,11 +12,12 @@ poisson = gj.glmm(formula, data, family="poisson")
 negative_binomial = gj.glmm(formula, data, family="nbinom2")
 
 for name, fit in [("poisson", poisson), ("nbinom2", negative_binomial)]:
-    ratio = (fit.resid(type="pearson") ** 2).sum() / (fit.nobs - fit.df)
+    ratio = (fit.resid(type="pearson") ** 2).sum() / fit.df_resid
     print(f"{name:<8} AIC {fit.aic:8.1f}   squared Pearson residuals per degree of freedom {ratio:.2f}")
 
 print("\nLikelihood-ratio test (theta is on its boundary under Poisson: the p-value is, if anything, too large):")
-print(gj.anova(poisson, negative_binomial))
+test = gj.anova(poisson, negative_binomial).iloc[1]
+print(f"chisq {test['chisq']:.1f} on {test['chi_df']:.0f} degree of freedom, p = {test['p_value']:.1g}")
 
 print()
 print(negative_binomial.summary())

@@ -10,9 +10,10 @@ data = gj.datasets.load("pastes")
 nested = gj.glmm("strength ~ 1 + (1 | batch/cask)", data)
 print(nested.summary())
 
-print("\nWithout the deliveries:")
 casks_only = gj.glmm("strength ~ 1 + (1 | batch:cask)", data)
-print(gj.anova(casks_only, nested))
+test = gj.anova(casks_only, nested).iloc[1]
+print(f"\nDo the deliveries differ beyond their casks? chisq {test['chisq']:.2f}, p = {test['p_value']:.2f}")
+print("(A variance of zero is the end of its range, so the p-value should be halved.)")
 
 spread = nested.tidy()
 spread = spread[(spread["effect"] == "ran_pars") & spread["term"].str.startswith("sd__")]

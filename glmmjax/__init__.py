@@ -10,8 +10,12 @@ from glmmjax._errors import FormulaError as FormulaError
 from glmmjax._errors import GlmmjaxError as GlmmjaxError
 from glmmjax._errors import OptionalDependencyError as OptionalDependencyError
 from glmmjax._errors import ResponseError as ResponseError
+from glmmjax.compilation_cache import disable_compilation_cache as disable_compilation_cache
+from glmmjax.compilation_cache import enable_compilation_cache as enable_compilation_cache
 from glmmjax.control import Control as Control
 from glmmjax.fitting import glmm as glmm
+from glmmjax.inference import aic_table as aic_table
+from glmmjax.inference import anova as anova
 from glmmjax.result import Fit as Fit
 from glmmjax.result import load as load
 

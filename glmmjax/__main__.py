@@ -9,9 +9,9 @@ import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from glmmjax._errors import DataError, GlmmjaxError, did_you_mean
+from glmmjax._errors import DataError, GlmmjaxError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,14 +57,14 @@ def _fit(arguments: argparse.Namespace) -> int:
     import glmmjax
 
     frame = _read(arguments.data)
-    formula = arguments.formula if arguments.offset is None else f"{arguments.formula} + offset({arguments.offset})"
-    weights = None if arguments.weights is None else _column(frame, arguments.weights)
-    fit = glmmjax.glmm(formula, frame, family=arguments.family, weights=weights)
+    fit = glmmjax.glmm(
+        arguments.formula, frame, family=arguments.family, weights=arguments.weights, offset=arguments.offset
+    )
     print(fit.summary())
     if arguments.exponentiate:
         print(f"\nExponentiated fixed effects:\n{_ratios(fit)}")
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(_record(fit, formula, arguments.family), indent=1, allow_nan=False) + "\n")
+        arguments.json.write_text(json.dumps(_record(fit, arguments.family), indent=1, allow_nan=False) + "\n")
     return _exit_code(fit)
 
 
@@ -88,25 +88,19 @@ def _read(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} cannot be read as a CSV file with a header line: {_one_line(error)}") from error
 
 
-def _column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    if name not in frame.columns:
-        raise DataError(f"There is no column {name!r} to take as weights. {did_you_mean(name, frame.columns)}")
-    return frame[name]
-
-
 def _ratios(fit: Fit) -> str:
     table = fit.tidy(exponentiate=True)
     shown = ["term", "estimate", "conf_low", "conf_high", "p_value"]
     return str(table.loc[table["effect"] == "fixed", shown].to_string(index=False, float_format="{:.4g}".format))
 
 
-def _record(fit: Fit, formula: str, family: str) -> dict[str, Any]:
+def _record(fit: Fit, family: str) -> dict[str, Any]:
     return {
-        "formula": formula,
+        "formula": fit.formula,
         "family": family,
-        "status": str(fit.status),
-        "converged": bool(fit.converged),
-        "nobs": int(fit.nobs),
+        "status": fit.status,
+        "converged": fit.converged,
+        "nobs": fit.nobs,
         **{name: _plain(getattr(fit, name)) for name in ("llf", "aic", "bic")},
         **{name: _records(getattr(fit, name)()) for name in ("tidy", "varcorr")},
     }
@@ -137,7 +131,14 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _show_note(message: Warning | str, *_: Any) -> None:
+def _show_note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     print(f"note: {message}", file=sys.stderr)
 
 

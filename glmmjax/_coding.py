@@ -92,10 +92,10 @@ def used_columns(text: str, table: Table, scope: Scope, where: str, *, expressio
         elif root in table.names and (root != word.name or not word.called):
             found[root] = None  # x.clip(0)
         elif word.called and root not in functions:
-            near = get_close_matches(root, known, n=1)
+            near = [f" Did you mean {name!r}?" for name in get_close_matches(root, known, n=1)]
             raise DataError(
-                f"Unknown function {word.name!r} in {where}.{f' Did you mean {near[0]!r}?' if near else ''} Write C(x) for "
-                "a factor, np.abs(x) for functions of NumPy; give your own as context=, or compute the column first."
+                f"Unknown function {word.name!r} in {where}.{''.join(near)} Write C(x) for a factor and np.abs(x) for "
+                "functions of NumPy; give your own as context=, or compute the column first."
             )
         elif not word.called and not (python and (root in known or root in _TYPES)):
             raise table.unknown(word.name, where)
@@ -161,7 +161,10 @@ def code_expression(text: str, frame: Frame, scope: Scope, where: str) -> tuple[
 
     Raises DataError for an expression that is not one finite number for each row.
     """
-    if not used_columns(text, frame.table, scope, where, expression=True):
+    used = used_columns(text, frame.table, scope, where, expression=True)
+    if text.strip("`") in used:
+        _check_type(text.strip("`"), frame)
+    if not used:
         raise DataError(f"{where} uses no column of the data, so it cannot give a number for each row.")
     matrix, coding = code("0 + {" + " ".join(text.split()) + "}", frame, scope, where)
     if matrix.shape[1] != 1 or coding.levels:
@@ -205,13 +208,17 @@ def _as_factor(written: str, column: str, frame: Frame, scope: Scope) -> str | N
     if column in scope.contrasts:
         contrast = scope.contrasts[column]
         return f"C({written}, {CONTRASTS[contrast.lower()] if isinstance(contrast, str) else _contrast_name(column)})"
+    _check_type(column, frame)
+    return f"C({written})" if frame.columns[column].dtype.kind == "b" else None
+
+
+def _check_type(column: str, frame: Frame) -> None:
     dtype = frame.columns[column].dtype
     if dtype.kind not in "biufO":
         raise DataError(
             f"Column {column!r} is of type {dtype}, neither numbers nor a factor: turn it into a number first, such as "
             "the days since a date, or write C() around it for a factor."
         )
-    return f"C({written})" if dtype.kind == "b" else None
 
 
 def _contrast_name(column: str) -> str:
@@ -221,7 +228,7 @@ def _contrast_name(column: str) -> str:
 def _restore(name: str, renamed: Mapping[str, str]) -> str:
     for coded, column in renamed.items():
         name = name.replace(coded, column)
-    return name
+    return name[1:-1] if re.fullmatch("`[^`]+`", name) else name
 
 
 def _factor_levels(spec: Any, frame: Frame) -> dict[str, tuple[Any, ...]]:

@@ -174,7 +174,7 @@ def _from_narwhals(column: Any) -> Series:
     import pandas as pd
 
     if column.dtype == nw.Enum:
-        return pd.Series(pd.Categorical(column.to_list(), categories=column.cat.get_categories().to_list()))
+        return pd.Series(pd.Categorical(column.to_list(), categories=list(column.dtype.categories)))
     if column.dtype == nw.Categorical or column.dtype == nw.String:
         return pd.Series(column.to_list(), dtype=object)
     return pd.Series(column.to_numpy())
@@ -199,5 +199,8 @@ def _clean(series: Series, name: str) -> Series:
     if pd.api.types.is_numeric_dtype(dtype) or kind in ("floating", "mixed-integer-float", "decimal"):
         return series.astype(np.float64)
     if pd.api.types.is_string_dtype(dtype) or kind in ("string", "mixed", "mixed-integer"):
-        return pd.Series(pd.Categorical(series))
+        try:
+            return pd.Series(pd.Categorical(series))
+        except TypeError as error:
+            raise DataError(f"Column {name!r} holds neither numbers nor text: {error}.") from error
     return series

@@ -102,7 +102,9 @@ def _match(series: Series, levels: tuple[Any, ...]) -> np.ndarray:
 
     if isinstance(series.dtype, pd.CategoricalDtype):
         by_category = pd.Index(levels).get_indexer(series.cat.categories)
-        return np.where(series.cat.codes < 0, -1, by_category[series.cat.codes])
+        return np.asarray(
+            np.append(by_category, -1)[series.cat.codes.to_numpy()]
+        )  # the code -1 of a missing value takes the last
     return np.asarray(pd.Index(levels).get_indexer(pd.Index(series)))
 
 

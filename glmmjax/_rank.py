@@ -21,9 +21,11 @@ def dependent_columns(X: np.ndarray, tolerance: float = TOLERANCE) -> dict[int, 
     lengths = np.abs(X).max(axis=0, initial=0.0)
     scaled = X / np.where(lengths > 0, lengths, 1.0)  # first by the largest entry, so that squares cannot overflow
     norms = np.linalg.norm(scaled, axis=0)
-    R = np.asarray(np.linalg.qr(scaled / np.where(norms > 0, norms, 1.0), mode="r"))
-    if p <= n and np.all(np.abs(np.diagonal(R)) > tolerance):
+    scaled /= np.where(norms > 0, norms, 1.0)
+    # What lies outside the others is at least the smallest singular value: far from zero, its square needs no QR.
+    if p <= n and (p == 0 or np.linalg.eigvalsh(scaled.T @ scaled)[0] > max(1e-10, 100 * tolerance**2)):
         return {}
+    R = np.asarray(np.linalg.qr(scaled, mode="r"))
     kept: list[int] = []
     basis = np.empty((R.shape[0], 0))
     dependent: dict[int, tuple[int, ...]] = {}

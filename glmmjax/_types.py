@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-import jax
-
-Array: TypeAlias = jax.Array
+Array: TypeAlias = Any  # a traced jax.Array inside compiled programs, a numpy.ndarray outside
 Params: TypeAlias = dict[str, Array]  # what is optimized, unconstrained
-Random: TypeAlias = tuple[Array, ...]  # what is integrated out: one (groups, effects) array per level
+Random: TypeAlias = tuple[Array, ...]  # what is integrated out: one (effects, groups) array per level
 Data: TypeAlias = Any  # any pytree of arrays: what is given

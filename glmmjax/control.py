@@ -6,15 +6,7 @@ from dataclasses import dataclass
 
 from glmmjax._errors import ArgumentError, did_you_mean
 
-OPTIMIZERS = (
-    "newton",
-    "jaxopt-bfgs",
-    "jaxopt-lbfgs",
-    "scipy-bfgs",
-    "scipy-l-bfgs-b",
-    "scipy-tnc",
-    "scipy-slsqp",
-)
+OPTIMIZERS = ("newton", "jaxopt-bfgs", "jaxopt-lbfgs", "scipy-bfgs", "scipy-l-bfgs-b")
 RANK_DEFICIENT = ("drop", "raise")
 
 
@@ -23,8 +15,8 @@ class Control:
     """Settings of the computation.
 
     Args:
-        optimizer: the outer optimizer. "newton" is a trust-region Newton method on the exact Hessian; the others are
-            quasi-Newton methods of jaxopt and SciPy on the exact gradient.
+        optimizer: the outer optimizer. "newton" is a trust-region Newton method on the exact Hessian; "jaxopt-bfgs",
+            "jaxopt-lbfgs", "scipy-bfgs" and "scipy-l-bfgs-b" are quasi-Newton methods on the exact gradient.
         max_iter: the largest number of outer iterations.
         tol: the outer iteration stops when the squared Newton step, measured in standard errors, is below ``tol``
             ("newton"), or when the largest gradient in the scaled coordinates is below ``sqrt(tol)`` (the others).

@@ -113,6 +113,11 @@ def build_design(
     holds for binomial-like families. `context` gives formulas functions and values of the user's own.
 
     Raises DataError, ResponseError, FormulaError or ArgumentError, naming the column, the row and the remedy.
+
+    >>> from glmmjax.formula import parse_formula
+    >>> data = {"y": [1.0, 2.0, 3.0], "x": [0.0, 1.0, 2.0], "g": ["a", "b", "a"]}
+    >>> build_design({"cond": parse_formula("y ~ x + (1 | g)")}, data).components["cond"].terms[0].index
+    array([0, 1, 0], dtype=int32)
     """
     check_choice("na_action", na_action, ("drop", "raise"))
     check_choice("rank_deficient", rank_deficient, ("drop", "raise"))
@@ -170,6 +175,11 @@ def new_design(
 
     Raises DataError for an unknown column, level or group, ArgumentError if the fit had an offset array and none is
     given.
+
+    >>> from glmmjax.formula import parse_formula
+    >>> design = build_design({"cond": parse_formula("y ~ f")}, {"y": [1.0, 2.0, 3.0], "f": ["u", "v", "u"]})
+    >>> new_design(design, {"f": ["v"]}).components["cond"].X
+    array([[1., 1.]])
     """
     table = read_table(newdata, "newdata")
     if design.offset_given and offset is None:

@@ -1,4 +1,4 @@
-"""What a compiled program returns -> estimates of each random-effects term, on the scale of the data, without padding."""
+"""What a compiled program returns -> estimates of each random-effects term, on its natural scale, without padding."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class TermEstimate:
         L: Cholesky factor of ``Sigma = L L'`` (q, q).
         sd, sd_jacobian: standard deviations (q,) and their derivatives in all parameters (q, k).
         correlations, correlations_jacobian: below the diagonal, row by row, and their derivatives (..., k).
-        b, b_vcov, b_jacobian: conditional modes ``b = L u`` (G, q), their covariance given the parameters (G, q, q), and
-            their derivatives in all parameters (G, q, k).
+        b, b_vcov, b_jacobian: conditional modes ``b = L u`` (G, q), their covariance given the parameters (G, q, q),
+            and their derivatives in all parameters (G, q, k).
     """
 
     component: str
@@ -70,7 +70,9 @@ def term_estimates(design: Design, layout: Layout, state: NewtonState, report: R
     out = []
     for t, (placed, (component, term)) in enumerate(zip(layout.terms, terms, strict=True)):
         L, sd, correlations = report.spread[t]
-        L_jacobian, sd_jacobian, correlations_jacobian = (_all_parameters(x, first_theta) for x in report.spread_jacobian[t])
+        L_jacobian, sd_jacobian, correlations_jacobian = (
+            _all_parameters(x, first_theta) for x in report.spread_jacobian[t]
+        )
         own = slice(placed.first, placed.first + placed.width)
         groups = slice(len(term.levels))
         u = state.at.modes[placed.level][own, groups]

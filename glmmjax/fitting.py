@@ -18,6 +18,7 @@ from glmmjax.design import Design, build_design
 from glmmjax.estimates import term_estimates
 from glmmjax.families import Family, resolve_family
 from glmmjax.formula import parse_formula
+from glmmjax.hessians import zeros
 from glmmjax.layout import Layout, ModelData, lay_out
 from glmmjax.optimizer import NewtonState, minimize_scipy, newton_start
 from glmmjax.programs import Report, compiled, gradient_program, jaxopt_program, newton_program
@@ -134,7 +135,7 @@ def fit_design(
     names = sorted(params)
     flat = np.concatenate([params[name] for name in names])
     T = _block_diagonal([scale.get(_component(name), np.eye(len(params[name]))) for name in names])
-    modes = tuple(np.zeros((level.n_effects, level.n_groups)) for level in layout.structure.levels)
+    modes = zeros(layout.structure.levels)
     prepared = time.perf_counter()
     device = None if control.device is None else _device(control.device)
     with double_precision(device):
@@ -185,9 +186,9 @@ def _optimize(
         x = np.linalg.solve(T, flat)
         if kind == "jaxopt":
             static = (layout, method)
-            arguments = (x, T, np.sqrt(control.tol), np.array(control.max_iter), modes, data)
-            program, compile_time = compiled(jaxopt_program, static, arguments)
-            flat = T @ np.asarray(program(*arguments))
+            given = (x, T, np.sqrt(control.tol), np.array(control.max_iter), modes, data)
+            program, compile_time = compiled(jaxopt_program, static, given)
+            flat = T @ np.asarray(program(*given))
         else:
             program, compile_time = compiled(gradient_program, (layout,), (x, T, modes, data))
             flat = T @ minimize_scipy(method, _on_host(program, T, modes, data), x, np.sqrt(control.tol), max_iter)

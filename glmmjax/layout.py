@@ -14,7 +14,7 @@ import numpy as np
 
 from glmmjax._types import Array
 from glmmjax.covariance import Covariance, resolve_covariance
-from glmmjax.design import Design, Term
+from glmmjax.design import Component, Design, Term
 from glmmjax.families import Family
 from glmmjax.hessians import Blocks, Crossed, Level, Membership, Structure, parent_groups
 
@@ -60,7 +60,7 @@ class ModelData:
 
     Attributes:
         y, trials, weights: (n,) each.
-        X, offset: per component, (n, p) and (n,).
+        X, offset: per component, (n, p) and (n,); one row only where the predictor is the same for all.
         Z: per term, its columns (q, n).
         members: which groups each observation belongs to.
     """
@@ -109,25 +109,29 @@ def lay_out(design: Design, family: Family) -> tuple[Layout, ModelData]:
         placed.append(TermLayout(component, level, n_effects[level], width, resolve_covariance(term.covariance)))
         n_effects[level] += width
 
-    levels = tuple(
-        Level(bucket(len(term.levels)), width) for term, width in zip(finest_first, n_effects, strict=True)
-    )
+    levels = tuple(Level(bucket(len(term.levels)), width) for term, width in zip(finest_first, n_effects, strict=True))
     structure, parents = _structure(finest_first, levels)
     n = len(design.y)
     rows = np.arange(bucket(n))
     rows[n:] = 0
     weights = design.weights[rows]
     weights[n:] = 0.0
+    varies = {name: name == "cond" or _varies(part) for name, part in design.components.items()}
     data = ModelData(
         y=design.y[rows],
         trials=design.trials[rows],
         weights=weights,
-        X={name: part.X[rows] for name, part in design.components.items()},
-        offset={name: part.offset[rows] for name, part in design.components.items()},
+        X={name: part.X[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
+        offset={name: part.offset[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
         Z=tuple(np.ascontiguousarray(term.Z[rows].T) for _, term in terms),
         members=Membership(tuple(term.index[rows].astype(np.int32) for term in finest_first), parents),
     )
     return Layout(family, tuple(design.components), tuple(placed), structure), data
+
+
+def _varies(part: Component) -> bool:
+    """Whether a linear predictor differs between rows; one that does not is computed once, for a single row."""
+    return bool(part.terms) or np.ptp(part.offset) > 0 or bool(np.any(np.ptp(part.X, axis=0) > 0))
 
 
 def _structure(terms: Sequence[Term], levels: tuple[Level, ...]) -> tuple[Structure, dict[tuple[int, int], np.ndarray]]:

@@ -1,7 +1,7 @@
 """A formula model as a joint negative log-likelihood: the generative model, written out.
 
-    eta[c] = X[c] beta[c] + offset[c] + sum over the terms t of component c of  z_t' L_t(theta_t) u_t
-    y_i    ~ family(eta_i),      u ~ N(0, I)
+eta[c] = X[c] beta[c] + offset[c] + sum over the terms t of component c of  z_t' L_t(theta_t) u_t
+y_i    ~ family(eta_i),      u ~ N(0, I)
 """
 
 from __future__ import annotations
@@ -76,14 +76,15 @@ def joint_model(layout: Layout) -> JointModel:
         return structure.transform(S, L)
 
     def report(params: Params, data: ModelData) -> Any:
-        return [_spread(L, term.covariance.correlated) for term, L in zip(layout.terms, factors(layout, params))]
+        return [
+            _spread(L, term.covariance.correlated)
+            for term, L in zip(layout.terms, factors(layout, params), strict=True)
+        ]
 
     return JointModel(pieces, curvature, structure, lambda data: data.members, report)
 
 
-def _second_derivatives(
-    f: Callable[[dict[str, Array]], Array], eta: dict[str, Array]
-) -> dict[tuple[str, str], Array]:
+def _second_derivatives(f: Callable[[dict[str, Array]], Array], eta: dict[str, Array]) -> dict[tuple[str, str], Array]:
     """``d2 f_i / d eta_i[a] d eta_i[b]`` for a function that acts on each observation alone: nested forward mode."""
     W = {}
     for i, a in enumerate(eta):

@@ -74,12 +74,14 @@ def find_modes(model: JointModel, params: Params, start: Random, data: Data) -> 
 
     def decrement(g: Random, step: Random) -> Array:
         own = [-jnp.sum(a * b, axis=0) for a, b in zip(g, step, strict=True)]
-        return sum((structure.sum_blocks(x, k, members) for k, x in enumerate(own)), start=jnp.zeros(structure.n_blocks))
+        return sum(
+            (structure.sum_blocks(x, k, members) for k, x in enumerate(own)), start=jnp.zeros(structure.n_blocks)
+        )
 
     def advance(state: _State) -> _State:
         trial = tuple(a + b for a, b in zip(state.u, state.step, strict=True))
         f, g, H = expand(trial)
-        ok = f <= state.f + ROUNDING * (1.0 + jnp.abs(f))  # False for NaN
+        ok = jnp.isfinite(f) & (f <= state.f + ROUNDING * (1.0 + jnp.abs(f)))
         u, g, H = choose(ok, trial, state.u), choose(ok, g, state.g), choose_pairs(ok, H, state.H)
         f = jnp.where(ok, f, state.f)
         relaxed = jnp.where(state.damping > FIRST_DAMPING, state.damping / GROWTH, 0.0)
@@ -126,7 +128,7 @@ def _find_modes_jvp(model: JointModel, primals: Any, tangents: Any) -> Any:
 
 
 def solve_hessian(model: JointModel, params: Params, u: Random, data: Data, right: Random) -> Random:
-    """``H^-1 right`` with the Hessian at ``u``; its derivatives reuse the factorization instead of differentiating it."""
+    """``H^-1 right`` with the Hessian at ``u``; derivatives reuse the factorization instead of differentiating it."""
     structure, members = model.structure, model.members(data)
     H = model.curvature(params, u, data)
     factor = jax.lax.stop_gradient(structure.factor(H, members))

@@ -1,7 +1,7 @@
 """Outer minimization: a trust-region Newton method on the exact Hessian, jaxopt's quasi-Newton methods, SciPy's.
 
-All of them work in coordinates ``x`` with ``params = T x``: T makes the columns of the fixed-effects matrices orthonormal,
-so that a step of one means the same in every direction. Results are on the user's scale.
+All of them work in coordinates ``x`` with ``params = T x``: T makes the columns of the fixed-effects matrices
+orthonormal, so that a step of one means the same in every direction. Results are on the user's scale.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ FIRST_RADIUS = 2.0
 LARGEST_RADIUS = 1e3
 SMALLEST_RADIUS = 1e-9
 LONGEST_STRIDE = 16.0
-ROUNDING = 1e-12
+# A direction with less curvature has a standard error above 100 in units of the linear predictor or of a log standard
+# deviation: it leads to a boundary at infinity, and is followed until its gradient is small rather than its step.
+LEAST_INFORMATION = 1e-4
+ROUNDING = 1e-13
 
 Derivatives = Callable[[Array, Random], Marginal]
 
@@ -105,9 +108,9 @@ def _newton_step(
     H = jnp.where(jnp.isfinite(H), H, 0.0)
     eigenvalues, V = jnp.linalg.eigh(H)
     slope = V.T @ g
-    curvature = jnp.maximum(jnp.abs(eigenvalues), 1e-10 * jnp.max(jnp.abs(eigenvalues)) + 1e-300)
+    curvature = jnp.maximum(jnp.abs(eigenvalues), 1e-13 * jnp.max(jnp.abs(eigenvalues)) + 1e-300)
     newton = -slope / curvature
-    decrement = jnp.sum(slope**2 / curvature)
+    decrement = jnp.sum(slope**2 / jnp.maximum(curvature, LEAST_INFORMATION))
 
     tried = jnp.linalg.norm(jnp.linalg.solve(T, state.step))
     radius = jnp.where(ratio < 0.25, 0.25 * jnp.minimum(tried, state.radius), state.radius)
@@ -122,13 +125,20 @@ def _newton_step(
     iterations = state.iterations + 1
     outcome = jnp.where(iterations >= max_iter, Outcome.MAX_ITERATIONS, Outcome.RUNNING)
     outcome = jnp.where(radius < SMALLEST_RADIUS, Outcome.NO_PROGRESS, outcome)
-    outcome = jnp.where(accept & (decrement < tolerance), Outcome.CONVERGED, outcome)
+    # A fall in the objective that is lost in its rounding cannot be pursued.
+    small = jnp.maximum(tolerance, ROUNDING * jnp.abs(at.value))
+    outcome = jnp.where(accept & (decrement < small), Outcome.CONVERGED, outcome)
     outcome = jnp.where(first & ~finite, Outcome.START_NOT_FINITE, outcome)
     return NewtonState(flat, at, T @ (V @ scaled), promised, radius, stride, outcome, iterations)
 
 
-def minimize_jaxopt(method: str, value_and_gradient: Callable[[Array], Any], x: Array, tolerance: float, max_iter: int) -> Array:
-    """The minimizer that jaxopt's ``method`` ("bfgs" or "lbfgs") finds from ``x``; traceable."""
+def minimize_jaxopt(
+    method: str, value_and_gradient: Callable[[Array], Any], x: Array, tolerance: Array, max_iter: Array
+) -> Array:
+    """The minimizer that jaxopt's ``method`` ("bfgs" or "lbfgs") finds from ``x``; traceable.
+
+    It stops when the norm of the gradient is below ``tolerance``.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="JAXopt is no longer maintained", category=DeprecationWarning)
         import jaxopt
@@ -138,9 +148,20 @@ def minimize_jaxopt(method: str, value_and_gradient: Callable[[Array], Any], x: 
 
 
 def minimize_scipy(
-    method: str, value_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray, tolerance: float, max_iter: int
+    method: str,
+    value_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    x: np.ndarray,
+    tolerance: float,
+    max_iter: int,
 ) -> np.ndarray:
-    """The minimizer that ``scipy.optimize.minimize(method=...)`` finds from ``x``."""
+    """The minimizer that ``scipy.optimize.minimize``'s ``method`` ("bfgs" or "l-bfgs-b") finds from ``x``.
+
+    It stops when the largest gradient is below ``tolerance``.
+    """
     from scipy.optimize import minimize
 
-    return minimize(value_and_gradient, x, jac=True, method=method, tol=tolerance, options={"maxiter": max_iter}).x
+    options: dict[str, float] = {"maxiter": max_iter, "gtol": tolerance}
+    if method == "l-bfgs-b":
+        options["ftol"] = 1e-15  # its default stops on a small relative fall, long before the gradient is small
+    result: Any = minimize(value_and_gradient, x, jac=True, method=method, options=options)  # type: ignore[call-overload]
+    return result.x

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from glmmjax import compilation_cache
 from glmmjax._types import Array, Params, Random
 from glmmjax.laplace import Marginal, marginal_derivatives, marginal_nll
 from glmmjax.layout import Layout, ModelData, beta_name
@@ -61,11 +61,9 @@ def newton_program(
     state = newton_steps(derivatives, T, state, tolerance, max_iter, budget)
     params, u = unflatten(layout, state.flat, data), state.at.modes
     spread = lambda theta: model.report({**params, "theta": theta}, data)  # noqa: E731
-    factor = model.structure.factor(model.curvature(params, u, data), data.members)
-    report = Report(
-        spread(params["theta"]), jax.jacfwd(spread)(params["theta"]), model.structure.marginal_blocks(factor)
-    )
-    return state, report
+    structure = model.structure
+    modes_vcov = structure.marginal_blocks(structure.factor(model.curvature(params, u, data), data.members))
+    return state, Report(spread(params["theta"]), jax.jacfwd(spread)(params["theta"]), modes_vcov)
 
 
 def gradient_program(
@@ -82,7 +80,7 @@ def gradient_program(
 
 
 def jaxopt_program(
-    layout: Layout, method: str, x: Array, T: Array, tolerance: float, max_iter: int, modes: Random, data: ModelData
+    layout: Layout, method: str, x: Array, T: Array, tolerance: Array, max_iter: Array, modes: Random, data: ModelData
 ) -> Array:
     """The scaled coordinates of the optimum that a jaxopt solver finds."""
 
@@ -97,16 +95,22 @@ _compiled: dict[Any, Any] = {}
 
 
 def compiled(program: Any, static: tuple[Any, ...], arguments: tuple[Any, ...]) -> tuple[Any, float]:
-    """The compiled form of ``program(*static, *arguments)`` for these shapes, and the seconds it took to compile now.
+    """The compiled form of ``program(*static, *arguments)`` for these shapes, and the seconds it took to get it now.
 
-    Call inside :func:`glmmjax._precision.double_precision`.
+    It comes from this process, from the cache on disk where one is enabled, or from the compiler. Call inside
+    :func:`glmmjax._precision.double_precision`.
     """
     leaves, tree = jax.tree.flatten(arguments)
-    shapes = tuple((np.shape(x), np.result_type(x).str) for x in leaves)
-    key = (program, static, tree, shapes, jax.config.jax_default_device)
+    shapes = tuple((x.shape, x.dtype.str) for x in leaves)
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    key = (program, static, tree, shapes, device)
     if key in _compiled:
         return _compiled[key], 0.0
     began = time.perf_counter()
-    executable = jax.jit(partial(program, *static)).lower(*arguments).compile()
+    signature = (str(tree), shapes, str(device))
+    executable = compilation_cache.read(program, static, signature)
+    if executable is None:
+        executable = jax.jit(partial(program, *static)).lower(*arguments).compile()
+        compilation_cache.write(program, static, signature, executable)
     _compiled[key] = executable
     return executable, time.perf_counter() - began

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from glmmjax.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from glmmjax.prediction import Prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +131,7 @@ class Fit:
         """Two-sided p-values of the z statistics."""
         from scipy.special import ndtr
 
-        return 2.0 * ndtr(-abs(self.tvalues))
+        return self._series(2.0 * ndtr(-np.abs(self.tvalues.to_numpy())))
 
     def conf_int(self, level: float = 0.95, method: str = "wald") -> pd.DataFrame:
         """Confidence limits of the fixed effects, columns "lower" and "upper".
@@ -197,55 +199,22 @@ class Fit:
         return {term.group: len(term.levels) for term in self.terms}
 
     def varcorr(self) -> pd.DataFrame:
-        """Variances and covariances of the random effects, one row per standard deviation or correlation.
+        """Variances and correlations of the random effects; see :func:`glmmjax.effects.varcorr`."""
+        from glmmjax.effects import varcorr
 
-        Columns component, group, var1, var2 (None for a standard deviation), vcov (variance or covariance) and sdcor
-        (standard deviation or correlation); a gaussian model ends with the residual.
-        """
-        import pandas as pd
-
-        rows: list[tuple[Any, ...]] = []
-        for term in self.terms:
-            for j, name in enumerate(term.columns):
-                rows.append((term.component, term.group, name, None, term.sd[j] ** 2, term.sd[j]))
-            for (i, j), r in zip(term.pairs, term.correlations, strict=True):
-                covariance = r * term.sd[i] * term.sd[j]
-                rows.append((term.component, term.group, term.columns[i], term.columns[j], covariance, r))
-        if self.family.name == "gaussian":
-            rows.append(("cond", "Residual", None, None, self.sigma**2, self.sigma))
-        return pd.DataFrame(rows, columns=["component", "group", "var1", "var2", "vcov", "sdcor"])
+        return varcorr(self)
 
     def ranef(self, cond_var: bool = False) -> Any:
-        """Conditional modes of the random effects: {group: DataFrame (levels x effects)}.
+        """Conditional modes of the random effects by group; see :func:`glmmjax.effects.ranef`."""
+        from glmmjax.effects import ranef
 
-        Args:
-            cond_var: also return {group: array (levels, q, q)} of their conditional variances, which include the
-                uncertainty of the parameters: ``L H^-1 L' + J V J'`` with J the derivative of the modes.
-        """
-        import pandas as pd
-
-        modes: dict[str, Any] = {}
-        variances: dict[str, np.ndarray] = {}
-        for group in self.ngroups:
-            terms = [term for term in self.terms if term.group == group and term.component == "cond"]
-            frames = [pd.DataFrame(t.b, index=list(t.levels), columns=list(t.columns)) for t in terms]
-            modes[group] = pd.concat(frames, axis=1)
-            variances[group] = _block_diagonal([term.b_total_vcov(self.vcov) for term in terms])
-        return (modes, variances) if cond_var else modes
+        return ranef(self, cond_var=cond_var)
 
     def coef(self) -> dict[str, pd.DataFrame]:
-        """The coefficients of each group: fixed effects plus conditional modes, {group: DataFrame}."""
-        import pandas as pd
+        """The coefficients of each group; see :func:`glmmjax.effects.coef`."""
+        from glmmjax.effects import coef
 
-        fixed = self.fixef["cond"]
-        out: dict[str, pd.DataFrame] = {}
-        for group, modes in self.ranef().items():
-            frame = pd.DataFrame(np.tile(fixed.to_numpy(), (len(modes), 1)), index=modes.index, columns=fixed.index)
-            for column in modes.columns.unique():
-                total = modes[column] if modes[column].ndim == 1 else modes[column].sum(axis=1)
-                frame[column] = total + (frame[column] if column in frame else 0.0)
-            out[group] = frame
-        return out
+        return coef(self)
 
     # -- readers: each lives in its own module -------------------------------------------------------------------------
     def summary(self) -> Any:
@@ -254,21 +223,27 @@ class Fit:
 
         return summarize(self)
 
-    def tidy(self, conf_int: bool = True, exponentiate: bool = False, level: float = 0.95) -> pd.DataFrame:
-        """Estimates as a data frame in the layout of broom.mixed; see :func:`glmmjax.summary.tidy`."""
-        from glmmjax.summary import tidy
+    def tidy(
+        self,
+        conf_int: bool = True,
+        exponentiate: bool = False,
+        level: float = 0.95,
+        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+    ) -> pd.DataFrame:
+        """Estimates as a data frame in the layout of broom.mixed; see :func:`glmmjax.tidying.tidy`."""
+        from glmmjax.tidying import tidy
 
-        return tidy(self, conf_int=conf_int, exponentiate=exponentiate, level=level)
+        return tidy(self, conf_int=conf_int, exponentiate=exponentiate, level=level, effects=effects)
 
     def glance(self) -> pd.DataFrame:
-        """One row of fit statistics; see :func:`glmmjax.summary.glance`."""
-        from glmmjax.summary import glance
+        """One row of fit statistics; see :func:`glmmjax.tidying.glance`."""
+        from glmmjax.tidying import glance
 
         return glance(self)
 
     def augment(self, newdata: Any = None) -> pd.DataFrame:
-        """The data with fitted values and residuals; see :func:`glmmjax.summary.augment`."""
-        from glmmjax.summary import augment
+        """The data with fitted values and residuals; see :func:`glmmjax.tidying.augment`."""
+        from glmmjax.tidying import augment
 
         return augment(self, newdata)
 
@@ -279,11 +254,27 @@ class Fit:
         re_form: str | None = None,
         allow_new_levels: bool = False,
         se: bool = False,
+        interval: str | None = None,
+        level: float = 0.95,
+        offset: Any = None,
     ) -> Any:
-        """Predictions (n,), or with their standard errors; see :func:`glmmjax.prediction.predict`."""
+        """Predictions (n,), or with standard errors or limits; see :func:`glmmjax.prediction.predict`."""
         from glmmjax.prediction import predict
 
-        return predict(self, newdata, type=type, re_form=re_form, allow_new_levels=allow_new_levels, se=se)
+        return predict(self, newdata, type, re_form, allow_new_levels, se, interval, level, offset)
+
+    def get_prediction(
+        self,
+        newdata: Any = None,
+        type: str = "response",
+        re_form: str | None = None,
+        allow_new_levels: bool = False,
+        offset: Any = None,
+    ) -> Prediction:
+        """Predictions with standard errors and limits; see :func:`glmmjax.prediction.get_prediction`."""
+        from glmmjax.prediction import get_prediction
+
+        return get_prediction(self, newdata, type, re_form, allow_new_levels, offset)
 
     def fitted(self) -> np.ndarray:
         """Fitted means given the conditional modes (nobs,)."""
@@ -295,12 +286,12 @@ class Fit:
         return self.fitted()
 
     def resid(self, type: str = "response") -> np.ndarray:
-        """Residuals (nobs,), "response" or "pearson"; see :func:`glmmjax.residuals.residuals`."""
+        """Residuals (nobs,), "response", "pearson" or "working"; see :func:`glmmjax.residuals.residuals`."""
         from glmmjax.residuals import residuals
 
         return residuals(self, type=type)
 
-    def simulate(self, n: int = 1, re: str = "unconditional", seed: int | None = 0) -> np.ndarray:
+    def simulate(self, n: int = 1, re: str = "unconditional", seed: Any = 0) -> np.ndarray:
         """Simulated responses (n, nobs); see :func:`glmmjax.simulation.simulate`."""
         from glmmjax.simulation import simulate
 
@@ -336,6 +327,29 @@ class Fit:
     def __repr__(self) -> str:
         return f"<glmmjax.Fit {self.formula!r}, {self.family.name}, llf {self.llf:.3f}, {self.status}>"
 
+    # -- what the maketables package asks of a result ------------------------------------------------------------------
+    @property
+    def __maketables_coef_table__(self) -> pd.DataFrame:
+        from glmmjax.tidying import coef_table
+
+        return coef_table(self)
+
+    @property
+    def __maketables_depvar__(self) -> str:
+        return self.design.response_name
+
+    @property
+    def __maketables_default_stat_keys__(self) -> list[str]:
+        return ["N", "ll", "aic", "bic"]
+
+    @property
+    def __maketables_stat_labels__(self) -> dict[str, str]:
+        return {"ll": "Log-likelihood", "sigma": "Sigma"}
+
+    def __maketables_stat__(self, key: str) -> Any:
+        names = {"N": "nobs", "ll": "llf", "aic": "aic", "bic": "bic", "sigma": "sigma"}
+        return getattr(self, names[key]) if key in names else None
+
     # -- for readers ---------------------------------------------------------------------------------------------------
     def log_phi(self, design: Design | None = None) -> np.ndarray:
         """The log of the dispersion parameter of each row (n,), of this design or another coded alike."""
@@ -353,7 +367,8 @@ class Fit:
 
     @property
     def _constant_dispersion(self) -> bool:
-        return self.design.components["disp"].columns == ("(Intercept)",)
+        part = self.design.components["disp"]
+        return part.columns == ("(Intercept)",) and not part.terms and not np.ptp(part.offset)
 
     @property
     def _fixed_positions(self) -> np.ndarray:
@@ -384,17 +399,6 @@ def normal_quantile(level: float) -> float:
 def _component(block: str) -> str:
     """The component that a block of fixed effects belongs to; none for theta."""
     return {"beta": "cond", "theta": ""}.get(block, block.removeprefix("beta_"))
-
-
-def _block_diagonal(blocks: list[np.ndarray]) -> np.ndarray:
-    """Stacks (G, q_t, q_t) as one stack (G, q, q) of block-diagonal matrices."""
-    size = sum(block.shape[-1] for block in blocks)
-    out, start = np.zeros((len(blocks[0]), size, size)), 0
-    for block in blocks:
-        stop = start + block.shape[-1]
-        out[:, start:stop, start:stop] = block
-        start = stop
-    return out
 
 
 def load(path: Any) -> Fit:

@@ -1,8 +1,8 @@
-"""Start values from NumPy alone: the model without random effects, then moments of its residuals.
+"""Start values from NumPy alone: the model without random effects, then its linearization with them.
 
-    beta    iteratively reweighted least squares (Nelder & Wedderburn 1972)
-    phi     the dispersion that makes the Pearson statistic equal to its degrees of freedom
-    theta   variances of the groups' own coefficients beyond sampling error (DerSimonian & Laird 1986), no correlation
+beta           iteratively reweighted least squares (Nelder & Wedderburn 1972)
+Sigma_t, phi   a few steps of the EM algorithm for the linear mixed model that the last working response follows,
+               term by term (Laird & Ware 1982); phi makes the expected Pearson statistic match its variance
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from glmmjax.families import Family
 from glmmjax.layout import Layout, beta_name
 
 IRLS_STEPS = 8
+EM_STEPS = 6
 LARGEST_SAMPLE = 20_000
 
 
@@ -34,18 +35,11 @@ def start_values(design: Design, family: Family, layout: Layout, scale: dict[str
     """Start values of all parameters, by name; ``scale`` has the matrix of :func:`orthonormal_scale` per component."""
     working = _irls(design, family, scale["cond"])
     params = {"beta": working.beta}
-    phi = 1.0
+    Sigmas, phi = _em(design, family, layout, working)
     if family.has_dispersion:
-        phi = _dispersion(design, family, working)
-        beta_disp = np.zeros(design.components["disp"].X.shape[1])
-        constant = np.linalg.lstsq(design.components["disp"].X, np.full(len(design.y), np.log(phi)), rcond=None)[0]
-        params[beta_name("disp")] = constant if np.all(np.isfinite(constant)) else beta_disp
-    variance = family.variance(working.mu, phi, design.trials) / working.slope**2
-    terms = [term for part in design.components.values() for term in part.terms]
-    parts = [
-        placed.covariance.start(_spread(term, working.residual, variance, design.weights))
-        for placed, term in zip(layout.terms, terms, strict=True)
-    ]
+        X = design.components["disp"].X
+        params[beta_name("disp")] = np.linalg.lstsq(X, np.full(len(X), np.log(phi)), rcond=None)[0]
+    parts = [placed.covariance.start(Sigma) for placed, Sigma in zip(layout.terms, Sigmas, strict=True)]
     params["theta"] = np.concatenate(parts) if parts else np.zeros(0)
     return params
 
@@ -93,43 +87,68 @@ def _slope(link: Link, eta: np.ndarray) -> np.ndarray:
     return (link.inverse(eta + h, NUMPY) - link.inverse(eta - h, NUMPY)) / (2.0 * h)
 
 
-def _dispersion(design: Design, family: Family, working: _Working) -> float:
-    """The phi for which the weighted mean of ``(y - mu)^2 / Var(y)`` is one, found by bisection on the log scale."""
-    some = slice(None, None, max(1, len(design.y) // LARGEST_SAMPLE))
-    mu, trials, weights = working.mu[some], design.trials[some], design.weights[some]
-    squared = (design.y[some] / trials - mu) ** 2
+def _em(design: Design, family: Family, layout: Layout, working: _Working) -> tuple[list[np.ndarray], float]:
+    """The covariance (q, q) of each term, and phi, after a few EM steps on ``residual = sum_t z_t' b_t + error``."""
+    terms = [term for part in design.components.values() for term in part.terms]
+    weights, residual = design.weights, working.residual
+    phi = _dispersion(design, family, working, (working.slope * residual) ** 2)
+    Sigmas = [np.zeros((0, 0))] * len(terms)
+    fits = [np.zeros_like(residual) for _ in terms]
+    for _ in range(EM_STEPS if terms else 0):
+        precision = weights * working.slope**2 / family.variance(working.mu, phi, design.trials)
+        spare = np.zeros_like(residual)
+        for t, (placed, term) in enumerate(zip(layout.terms, terms, strict=True)):
+            others = sum((fit for s, fit in enumerate(fits) if s != t), start=np.zeros_like(residual))
+            b, V, Sigmas[t] = _em_step(term, residual - others, precision, Sigmas[t])
+            if not placed.covariance.correlated:
+                Sigmas[t] = np.diag(np.diag(Sigmas[t]))
+            fits[t] = np.einsum("ij,ij->i", term.Z, b[term.index])
+            spare += np.einsum("ij,ijk,ik->i", term.Z, V[term.index], term.Z)
+        if family.has_dispersion:
+            left = residual - sum(fits, start=np.zeros_like(residual))
+            phi = _dispersion(design, family, working, working.slope**2 * (left**2 + spare))
+    return Sigmas, phi
+
+
+def _em_step(
+    term: Term, residual: np.ndarray, precision: np.ndarray, Sigma: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means (G, q) and covariances (G, q, q) of the effects given the residuals, and the next Sigma (q, q).
+
+    Without a Sigma yet, (0, 0), it begins from the sampling variance of a typical group's own coefficients.
+    """
+    n_groups, q = len(term.levels), term.Z.shape[1]
+    A = np.empty((n_groups, q, q))
+    score = np.empty((n_groups, q))
+    for i in range(q):
+        score[:, i] = np.bincount(term.index, precision * term.Z[:, i] * residual, minlength=n_groups)
+        for j in range(i + 1):
+            A[:, i, j] = np.bincount(term.index, precision * term.Z[:, i] * term.Z[:, j], minlength=n_groups)
+            A[:, j, i] = A[:, i, j]
+    information = np.maximum(np.mean(np.einsum("gii->gi", A), axis=0), 1e-300)
+    if Sigma.size == 0:
+        Sigma = np.diag(1.0 / information)
+    V = np.linalg.inv(A + np.linalg.inv(Sigma))
+    b = np.einsum("gij,gj->gi", V, score)
+    Sigma = np.einsum("gi,gj->ij", b, b) / n_groups + np.mean(V, axis=0)
+    # No variance so small that the iteration would have to find its way back from zero.
+    return b, V, Sigma + np.diag(1e-2 / information)
+
+
+def _dispersion(design: Design, family: Family, working: _Working, squared: np.ndarray) -> float:
+    """The phi for which the weighted mean of ``squared / Var(y)`` is one, found by bisection on the log scale."""
+    if not family.has_dispersion:
+        return 1.0
+    some = slice(None, None, max(1, len(squared) // LARGEST_SAMPLE))
+    mu, trials, weights, squared = working.mu[some], design.trials[some], design.weights[some], squared[some]
 
     def excess(log_phi: float) -> float:
         return float(np.sum(weights * squared / family.variance(mu, np.exp(log_phi), trials)) - np.sum(weights))
 
-    low, high = -20.0, 20.0
-    rising = excess(low) < excess(high)
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        if (excess(middle) > 0) == rising:
-            high = middle
-        else:
-            low = middle
     # Counts that are not overdispersed send the moment estimate to the end of the range: begin from a mild excess.
-    bound = (-20.0, 20.0) if family.response in ("real", "positive") else (-3.0, 3.0)
-    return float(np.exp(np.clip(middle, *bound)))
-
-
-def _spread(term: Term, residual: np.ndarray, variance: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A standard deviation for each column of a term (q,)."""
-    n_groups = len(term.levels)
-    precision = weights / variance
-    sds = []
-    for z in term.Z.T:
-        information = np.bincount(term.index, precision * z**2, minlength=n_groups)
-        score = np.bincount(term.index, precision * z * residual, minlength=n_groups)
-        seen = information > 1e-8 * np.max(information)
-        information, score = information[seen], score[seen]
-        total = np.sum(information)
-        spare = total - np.sum(information**2) / total
-        excess = np.sum(score**2 / information) - (len(information) - 1)
-        typical = 1.0 / np.sqrt(np.mean(information))
-        largest = 3.0 * np.sqrt(np.average(residual**2, weights=weights) / np.mean(z**2))
-        moment = np.sqrt(max(excess, 0.0) / spare) if spare > 0 else 0.0
-        sds.append(np.clip(moment, min(0.3 * typical, largest), largest))
-    return np.array(sds)
+    low, high = (-20.0, 20.0) if family.response in ("real", "positive") else (-3.0, 3.0)
+    rising = excess(low) < excess(high)
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if (excess(middle) > 0) == rising else (middle, high)
+    return float(np.exp(0.5 * (low + high)))

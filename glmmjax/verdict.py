@@ -1,7 +1,7 @@
 """The verdict on a fit: converged or not, positive definite or not, singular, separated, in words.
 
-A fit can have converged and still be no good: a variance at zero, a coefficient on its way to infinity. Each finding is a
-sentence that names the thing; together they are ``fit.status``.
+A fit can have converged and still be no good: a variance at zero, a coefficient on its way to infinity. Each finding
+is a sentence that names the thing; together they are ``fit.status``.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ def judge(
     return Verdict("; ".join(sentences), outcome == Outcome.CONVERGED, pd_hess, singular, separated, vcov)
 
 
-def _singular(
-    design: Design, layout: Layout, modes_vcov: tuple[np.ndarray, ...]
-) -> tuple[tuple[str, ...], np.ndarray]:
+def _singular(design: Design, layout: Layout, modes_vcov: tuple[np.ndarray, ...]) -> tuple[tuple[str, ...], np.ndarray]:
     """The variances at zero and correlations at one, and which entries of theta they leave undetermined."""
     findings: list[str] = []
     undetermined: list[np.ndarray] = []
@@ -90,7 +88,7 @@ def _singular(
                 continue
             others = [i for i in range(width) if i != j and np.min(own[i]) < 1.0 - UNINFORMED]
             correlated = placed.covariance.correlated and bool(others) and j > 0
-            name = f"{term.columns[j]} | {term.group}"
+            name = f"{'1' if term.columns[j] == '(Intercept)' else term.columns[j]} | {term.group}"
             if correlated:
                 findings.append(f"({name}) has a variance of zero or a correlation of one with the effects before it")
             else:

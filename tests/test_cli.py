@@ -70,7 +70,7 @@ MISTAKES = {
     "not text": (["binary.csv"], "cannot be read as a CSV"),
     "unknown column": (["fine.csv", "y ~ xx + (1 | g)"], "'x'"),
     "unknown family": (["fine.csv", "y ~ x + (1 | g)", "--family", "gausian"], "'gaussian'"),
-    "unknown weights": (["fine.csv", "y ~ x + (1 | g)", "--weights", "ww"], "no column 'ww'"),
+    "unknown weights": (["fine.csv", "y ~ x + (1 | g)", "--weights", "ww"], "'ww'"),
     "no response": (["fine.csv", "~ x + (1 | g)"], "response"),
     "json in no folder": (
         ["fine.csv", "y ~ x + (1 | g)", "--json", "nowhere/out.json"],

@@ -18,7 +18,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("0 vocabulary", "_types _status _errors _precision"),
     ("1 mathematics", "_special"),
     ("1 mathematics", "_links"),
-    ("1 mathematics", "hessians._*"),
+    ("1 mathematics", "hessians._cholesky hessians._levels"),
+    ("1 mathematics", "hessians._structure"),
     ("1 mathematics", "hessians.*"),
     ("1 mathematics", "hessians"),
     ("2 shelves: their records", "families._family covariance._covariance"),
@@ -30,15 +31,28 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("3 engine", "optimizer"),
     ("4 front end", "_tokens _frames _rank"),
     ("4 front end", "_coding"),
-    ("4 front end", "_groups _response formula"),
+    ("4 front end", "_groups _response _inputs formula"),
     ("4 front end", "design"),
-    ("5 model", "model"),
+    ("5 where the halves meet", "layout"),
+    ("5 where the halves meet", "model start"),
+    ("5 where the halves meet", "compilation_cache"),
+    ("5 where the halves meet", "programs"),
+    ("6 result", "control estimates verdict"),
     ("6 result", "result"),
     ("6 doors", "fitting"),
-    ("7 readers", "datasets"),
+    ("7 readers", "datasets _tables effects"),
+    ("7 readers", "prediction"),
+    ("7 readers", "residuals simulation"),
+    ("7 readers", "tidying"),
+    ("7 readers", "summary"),
+    ("7 readers", "inference.*"),
+    ("7 readers", "inference"),
     ("public names", ""),
     ("command line", "__main__"),
 )
+
+# The methods of a result lead to its readers: these imports stand inside the methods, point down, and end there.
+DOORS = {"result": "fitting effects prediction residuals simulation tidying summary"}
 
 
 def names() -> dict[str, Path]:
@@ -93,7 +107,7 @@ def is_for_type_checkers(node: ast.AST) -> bool:
 def test_imports_point_up(module: str) -> None:
     row = place(module)
     assert row is not None, f"glmmjax.{module} has no place in LAYERS: decide which layer it belongs to"
-    for other in imported(ast.parse(MODULES[module].read_text()), module):
+    for other in imported(ast.parse(MODULES[module].read_text()), module) - set(DOORS.get(module, "").split()):
         above = place(other)
         assert above is not None and above < row, f"{module} ({LAYERS[row][0]}) imports {other}, which is not above it"
 

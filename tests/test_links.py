@@ -40,7 +40,7 @@ def derivative(f: Callable[[Any], Any], order: int) -> Callable[[Any], Any]:
     return jax.jit(f)
 
 
-# eta, log mu, and its first four derivatives: mpmath 1.3, 60 to 1300 digits. Log1m: log(1 - exp(eta)).
+# eta, log mu, and its first four derivatives: mpmath 1.4, 60 to 1300 digits. log1m: log(1 - exp(eta)).
 # fmt: off
 REFERENCE: dict[str, Table] = {
     "logit": [

@@ -20,7 +20,7 @@ class Covariance:
         name: what is written before the bar, as in ``diag(1 + x | g)``.
         n_theta: ``q -> `` number of unconstrained parameters.
         cholesky: ``(theta, q) -> L``, a lower-triangular (q, q) array; pure JAX.
-        start: standard deviations (q,) -> ``theta`` (n_theta,) of uncorrelated effects with them; NumPy.
+        start: Sigma (q, q) -> the ``theta`` (n_theta,) that comes nearest to it; NumPy.
         correlated: whether the structure has correlations to report.
     """
 

@@ -18,8 +18,9 @@ def cholesky(theta: Array, q: int) -> Array:
     return jnp.diag(jnp.exp(theta))
 
 
-def start(sd: np.ndarray) -> np.ndarray:
-    return np.log(sd)
+def start(Sigma: np.ndarray) -> np.ndarray:
+    """The log standard deviations; correlations are left out."""
+    return 0.5 * np.log(np.diag(Sigma))
 
 
 diagonal = Covariance("diag", n_theta, cholesky, start, correlated=False)

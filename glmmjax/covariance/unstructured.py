@@ -27,9 +27,11 @@ def cholesky(theta: Array, q: int) -> Array:
     return unit * (sd / jnp.sqrt(jnp.sum(unit**2, axis=1)))[:, None]
 
 
-def start(sd: np.ndarray) -> np.ndarray:
-    q = len(sd)
-    return np.concatenate([np.log(sd), np.zeros(n_theta(q) - q)])
+def start(Sigma: np.ndarray) -> np.ndarray:
+    """The inverse of :func:`cholesky`."""
+    L = np.linalg.cholesky(Sigma)
+    rows, columns = np.tril_indices(len(L), -1)
+    return np.concatenate([0.5 * np.log(np.diag(Sigma)), (L / np.diag(L)[:, None])[rows, columns]])
 
 
 unstructured = Covariance("us", n_theta, cholesky, start, correlated=True)

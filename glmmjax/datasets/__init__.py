@@ -10,6 +10,7 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from importlib.resources import files
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from glmmjax._errors import DataError, did_you_mean
@@ -62,7 +63,8 @@ def describe(name: str) -> str:
     entry = _entry(name)
     width = max(map(len, entry["columns"]))
     columns = "\n".join(f"  {column:<{width}}  {meaning}" for column, meaning in entry["columns"].items())
-    return f"{name}: {entry['title']}\n\nSource: {source(name)}\n\nColumns:\n{columns}"
+    origin = fill(f"Source: {source(name)}", width=100)
+    return f"{name}: {entry['title']}\n\n{origin}\n\nColumns:\n{columns}"
 
 
 def _entry(name: str) -> dict[str, Any]:

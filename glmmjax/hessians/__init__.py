@@ -1,7 +1,7 @@
 """Structures of the Hessian of the joint density in the random effects: one file each, one interface.
 
 Every structure stores a symmetric matrix by pairs of levels, factors it with a flag instead of an exception, and can
-be traced, differentiated and batched. :func:`choose_structure` takes the cheapest one that the grouping factors allow.
+be traced, differentiated and batched: :class:`Structure` has the interface.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import numpy as np
 from glmmjax.hessians._levels import Level as Level
 from glmmjax.hessians._levels import Membership as Membership
 from glmmjax.hessians._levels import zeros as zeros
+from glmmjax.hessians._structure import Structure as Structure
 from glmmjax.hessians.blocks import Blocks as Blocks
 from glmmjax.hessians.crossed import Crossed as Crossed
-
-Structure = Blocks | Crossed
 
 
 def parent_groups(fine: np.ndarray, coarse: np.ndarray, n_fine: int) -> np.ndarray | None:

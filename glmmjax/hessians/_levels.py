@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glmmjax._types import Array, Random
 
@@ -48,8 +49,8 @@ class Membership:
 
 
 def zeros(levels: tuple[Level, ...]) -> Random:
-    """All effects at zero, where the prior has its mode."""
-    return tuple(jnp.zeros((level.n_effects, level.n_groups)) for level in levels)
+    """All effects at zero, where the prior has its mode; NumPy."""
+    return tuple(np.zeros((level.n_effects, level.n_groups)) for level in levels)
 
 
 def take(values: Array, index: Array) -> Array:
@@ -69,9 +70,7 @@ def sum_by(values: Array, index: Array, n_groups: int) -> Array:
 def symmetric_outer(W: Weights, Z: tuple[Array, ...], k: int, index: Array, n_groups: int) -> Array:
     """``sum_i w_i z_i z_i'`` by group of level k, from columns ``Z[k]`` (d, n): (d, d, G)."""
     d = Z[k].shape[0]
-    lower = {
-        (a, b): sum_by(W(k, a, k, b) * Z[k][a] * Z[k][b], index, n_groups) for a in range(d) for b in range(a + 1)
-    }
+    lower = {(a, b): sum_by(W(k, a, k, b) * Z[k][a] * Z[k][b], index, n_groups) for a in range(d) for b in range(a + 1)}
     return jnp.stack([jnp.stack([lower[max(a, b), min(a, b)] for b in range(d)]) for a in range(d)])
 
 

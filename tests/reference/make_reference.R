@@ -152,7 +152,6 @@ same("grouseticks_nested", "grouseticks", "TICKS ~ YEAR + cHEIGHT + (1 | LOCATIO
 same("salamanders_poisson", "salamanders", "count ~ spp + mined + (1 | site)", "poisson", poisson())
 same("salamanders_nested", "salamanders", "count ~ spp + mined + (1 | site/sample)", "poisson", poisson(),
      note = "visits 1 to 4 within each site")
-same("salamanders_sqrt", "salamanders", "count ~ mined + (1 | site)", "poisson(sqrt)", poisson("sqrt"))
 case("salamanders_weights", "salamanders", "count ~ spp + mined + (1 | site)", "poisson", weights = "sample",
      function(d) tmb(count ~ spp + mined + (1 | site), d, family = poisson(), weights = d$sample),
      note = "weights multiply each row's log-likelihood")
@@ -176,6 +175,8 @@ same("epil2_nb2_slope", "epil2", "y ~ Base * trt + Age + Visit + (Visit | subjec
 same("epil2_poisson_slope", "epil2", "y ~ Base * trt + Age + Visit + (Visit | subject)", "poisson", poisson())
 case("sleepstudy_poisson_identity", "sleepstudy", "np.round(Reaction) ~ Days + (1 | Subject)", "poisson(identity)",
      function(d) tmb(round(Reaction) ~ Days + (1 | Subject), d, family = poisson("identity")))
+case("sleepstudy_poisson_sqrt", "sleepstudy", "np.round(Reaction) ~ Days + (1 | Subject)", "poisson(sqrt)",
+     function(d) tmb(round(Reaction) ~ Days + (1 | Subject), d, family = poisson("sqrt")))
 case("sleepstudy_poisson_slope", "sleepstudy", "np.round(Reaction) ~ Days + (Days | Subject)", "poisson",
      function(d) tmb(round(Reaction) ~ Days + (Days | Subject), d, family = poisson()))
 case("sleepstudy_nb2_slope", "sleepstudy", "np.round(Reaction) ~ Days + (Days | Subject)", "nbinom2",

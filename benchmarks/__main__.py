@@ -1,0 +1,81 @@
+"""Run the benchmarks and write ``results.md`` with its tables as CSV files beside it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import first_process, growth, machine, report
+from benchmarks.models import MODELS
+from benchmarks.timing import compare
+
+SECTIONS = ("first_process", "growth", "fits")
+FIRST_PROCESS_MODELS = ("contraception_slope", "salamanders_nb2")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    unknown = set(options.models) - set(MODELS) | set(options.sections) - set(SECTIONS)
+    if unknown:
+        sys.exit(
+            f"unknown: {', '.join(sorted(unknown))}. Models: {', '.join(MODELS)}. Sections: {', '.join(SECTIONS)}."
+        )
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+    options.out.mkdir(parents=True, exist_ok=True)
+    # A child's peak memory starts at what its parent holds, and threads keep the cores they were made with: processes that
+    # are measured from outside come first, then this process is pinned, and only then it imports glmmjax and the peers.
+    began, parts = time.perf_counter(), []
+    if "first_process" in options.sections:
+        _say("first process")
+        rows = first_process.measure(
+            [name for name in FIRST_PROCESS_MODELS if name in options.models] or options.models[:1], options.processes
+        )
+        report.write_csv(options.out / "first_process.csv", rows)
+        parts.append("## First process\n\nAll cores. " + report.first_process_markdown(rows))
+    cores = machine.limit_cores(options.cores)
+    if "growth" in options.sections:
+        _say("growth")
+        rows = growth.measure()
+        report.write_csv(options.out / "growth.csv", rows)
+        parts.append(f"## Growth\n\n{growth.TEXT}\n\n" + report.growth_markdown(rows))
+    if "fits" in options.sections:
+        comparisons = []
+        for name in options.models:
+            _say(name)
+            comparisons.append(compare(MODELS[name], options.repeats, options.budget))
+        report.write_csv(options.out / "fits.csv", report.fits_rows(comparisons))
+        parts.insert(0, "## Fits\n\n" + report.fits_markdown(comparisons))
+    facts = machine.header() | {"cores": cores, "command": "python -m benchmarks " + " ".join(sys.argv[1:])}
+    facts["took"] = f"{(time.perf_counter() - began) / 60:.1f} minutes"
+    head = "# Benchmark results\n\nHow to read them: [README](../README.md).\n\n"
+    head += "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    text = "\n\n".join([head, *parts]) + "\n"
+    (options.out / "results.md").write_text(text)
+    print(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    def names(text: str) -> list[str]:
+        return text.split(",")
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--models", type=names, default=list(MODELS), help=f"of {','.join(MODELS)}")
+    parser.add_argument("--sections", type=names, default=list(SECTIONS), help=f"of {','.join(SECTIONS)}")
+    parser.add_argument("--repeats", type=int, default=20, help="fits by each peer, in turns")
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds of repeats per model and peer")
+    parser.add_argument("--processes", type=int, default=5, help="fresh processes for the first-process figures")
+    parser.add_argument("--cores", type=int, default=1, help="cores for fits and growth; 0 for all")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    return parser
+
+
+def _say(text: str) -> None:
+    print(f"... {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Where and with what a run was made: the header of the report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.peers import with_r
+
+PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "pandas", "formulaic", "glmm", "gpboost", "statsmodels")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+def limit_cores(count: int) -> str:
+    """Confine this process and its children to ``count`` cores, all if 0; says what was done.
+
+    Call before JAX is imported: its threads are made for the cores it finds then.
+    """
+    if count == 0:
+        return "all cores"
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(count)
+    if not hasattr(os, "sched_setaffinity"):
+        return f"not pinned (this system cannot), thread variables set to {count}"
+    allowed = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, allowed[-count:])
+    return f"pinned to {count} of {len(allowed)} cores, for every peer"
+
+
+def header() -> dict[str, str]:
+    """Date, machine and versions, in words."""
+    r = with_r.versions()
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": f"{_processor()}, {os.cpu_count()} cores, {_memory()}",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "load average now": _load(),
+        "glmmjax": _commit(),
+        "Python": ", ".join(
+            [platform.python_version(), *(f"{name} {v}" for name in PACKAGES if (v := _version(name)))]
+        ),
+        "R": ", ".join(f"{name} {v}" for name, v in r.items()) or "not installed",
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        values = dict(line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line)
+        facts = {key.strip(): value.strip() for key, value in values.items()}
+        if "model name" in facts:
+            return f"{facts['model name']} (family {facts.get('cpu family')}, model {facts.get('model')})"
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> str:
+    return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB memory"
+
+
+def _load() -> str:
+    return ", ".join(f"{load:.2f}" for load in os.getloadavg()) + " (1, 5, 15 minutes)"
+
+
+def _commit() -> str:
+    import glmmjax
+
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    return f"{glmmjax.__version__}, commit {commit}"

@@ -1,0 +1,91 @@
+"""Repeated fits of one model by everyone, taking turns, so that a busy moment of the machine falls on all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.models import Model
+from benchmarks.peers import Fitter, Sample, all_fitters
+
+LEAST_REPEATS = 3
+SHORTFALL = 1e-4  # a log-likelihood further below the best is another amount of work
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All fits of one model by one peer; the first is apart, since it may compile."""
+
+    model: Model
+    nobs: int
+    peer: str
+    first: Sample
+    samples: tuple[Sample, ...]
+
+    @property
+    def seconds(self) -> list[float]:
+        return [sample.seconds for sample in self.samples]
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+    def part(self, name: str) -> list[float]:
+        """Seconds of a part of each repeat, such as "run"; empty where it is not known."""
+        return [sample.parts[name] for sample in self.samples if name in sample.parts]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model: what was timed, and what was not and why."""
+
+    model: Model
+    timings: tuple[Timing, ...]
+    skipped: Mapping[str, str]
+
+    @property
+    def best_llf(self) -> float:
+        return max(timing.first.llf for timing in self.timings)
+
+    def short(self, timing: Timing) -> float:
+        """How far a log-likelihood is below the best."""
+        return self.best_llf - timing.first.llf
+
+    def of(self, peer: str) -> Timing | None:
+        return next((timing for timing in self.timings if timing.peer == peer), None)
+
+    def fastest_peer(self) -> Timing | None:
+        """The smallest median among the peers that reach the best log-likelihood."""
+        equal = [t for t in self.timings if t.peer != "glmmjax" and self.short(t) <= SHORTFALL]
+        return min(equal, key=lambda timing: timing.median, default=None)
+
+
+def compare(model: Model, repeats: int, budget: float) -> Comparison:
+    """Fit ``model`` once with everyone, then ``repeats`` times in turns.
+
+    A peer whose repeats have taken ``budget`` seconds rests after the first ``LEAST_REPEATS``.
+    """
+    data = model.data()
+    skipped: dict[str, str] = {}
+    fitters: dict[str, Fitter] = {}
+    first: dict[str, Sample] = {}
+    for peer, fitter in all_fitters(model, data).items():
+        if isinstance(fitter, str):
+            skipped[peer] = fitter
+            continue
+        try:
+            first[peer] = fitter()
+            fitters[peer] = fitter
+        except Exception as error:
+            if peer == "glmmjax":
+                raise
+            skipped[peer] = f"failed: {error}"
+    samples: dict[str, list[Sample]] = {peer: [] for peer in fitters}
+    for _ in range(repeats):
+        for peer, fitter in fitters.items():
+            spent = sum(sample.seconds for sample in samples[peer])
+            if len(samples[peer]) < LEAST_REPEATS or spent < budget:
+                samples[peer].append(fitter())
+    timings = tuple(Timing(model, len(data), peer, first[peer], tuple(samples[peer])) for peer in fitters)
+    return Comparison(model, timings, skipped)

@@ -1,0 +1,78 @@
+"""New responses from a fitted model.
+
+    b_t = L_t u,  u ~ N(0, I)  for every group of every term, or the conditional modes
+    y   ~ family(g^-1(X beta + offset + sum_t Z_t b_t), phi)
+
+Every replicate has a random generator of its own, so that it is the same however many are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from glmmjax._errors import ArgumentError, FamilyError, FitError, did_you_mean
+from glmmjax.prediction import conditional_mean, linear_predictors
+
+if TYPE_CHECKING:
+    from glmmjax.result import Fit
+
+RANDOM_EFFECTS = ("unconditional", "conditional")
+
+
+def simulate(fit: Fit, n: int = 1, re: str = "unconditional", seed: Any = 0) -> np.ndarray:
+    """Responses drawn from the fitted model (n, nobs), for the rows used in the fit; :meth:`Fit.refit` takes each.
+
+    A binomial response is the number of successes among the trials of its row. Weights that multiply the likelihood
+    play no part. The parameters are taken as known.
+
+    Args:
+        n: the number of replicates.
+        re: "unconditional" draws new random effects in every replicate, one set for each group; "conditional" keeps
+            those of the fit, at their conditional modes.
+        seed: an integer, None for a different result each time, or a NumPy ``Generator``, from which one child is
+            spawned per replicate. With the same seed a replicate does not depend on how many follow it.
+
+    Raises:
+        ArgumentError: an argument is unknown or out of range.
+        FitError: effects that were drawn lead to a mean outside the range of the family, as can happen under the
+            identity and inverse links.
+        FamilyError: the family cannot simulate.
+
+    >>> from glmmjax import datasets, glmm
+    >>> fit = glmm("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    >>> simulate(fit, 3, seed=1).shape
+    (3, 180)
+    """
+    if re not in RANDOM_EFFECTS:
+        raise ArgumentError(f"simulate: unknown re={re!r}. {did_you_mean(re, RANDOM_EFFECTS)}")
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ArgumentError(f"simulate: n must be a whole number of at least 1, not {n!r}.")
+    eta = linear_predictors(fit)
+    out = np.empty((n, fit.nobs))
+    for i, rng in enumerate(_generator(seed).spawn(n)):
+        if re == "unconditional":
+            eta = linear_predictors(fit, [rng.standard_normal(term.b.shape) @ term.L.T for term in fit.terms])
+        phi = np.exp(eta["disp"]) if "disp" in eta else 1.0
+        try:
+            out[i] = fit.family.simulate(rng, conditional_mean(fit.family, eta["cond"]), phi, fit.design.trials)
+        except FamilyError:
+            raise
+        except ValueError as error:  # what NumPy's generators say to a mean outside their range
+            raise FitError(
+                f"simulate: replicate {i} has a mean that the family {fit.family.name!r} cannot have ({error}). "
+                "Simulate with re='conditional', or fit with a link whose means are all in range, such as 'log'."
+            ) from error
+    return out
+
+
+def _generator(seed: Any) -> np.random.Generator:
+    try:
+        if isinstance(seed, bool):
+            raise TypeError("a boolean is no seed")
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"simulate: seed must be a whole number of at least 0, None or a numpy Generator, not {seed!r}."
+        ) from error

@@ -1,0 +1,165 @@
+"""Structures of the Hessian against dense linear algebra."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from glmmjax._precision import double_precision, to_numpy
+from glmmjax.hessians import Blocks, Crossed, Level, Membership, parent_groups
+
+N = 60
+
+
+def nested(sizes: tuple[int, ...], effects: tuple[int, ...]) -> tuple[Blocks, Membership]:
+    """Factors nested in a chain, finest first."""
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, sizes[0], N)]
+    for size in sizes[1:]:
+        rows.append(rows[-1] * size // (rows[-1].max() + 1))
+    parents = {
+        (k, m): parent_groups(rows[k], rows[m], sizes[k]) for k in range(len(sizes)) for m in range(k + 1, len(sizes))
+    }
+    assert all(parent is not None for parent in parents.values())
+    levels = tuple(Level(size, d) for size, d in zip(sizes, effects, strict=True))
+    return Blocks(levels), Membership(tuple(r.astype(np.int32) for r in rows), parents)  # type: ignore[arg-type]
+
+
+def crossed(sizes: tuple[int, ...], effects: tuple[int, ...]) -> tuple[Crossed, Membership]:
+    rng = np.random.default_rng(1)
+    levels = tuple(Level(size, d) for size, d in zip(sizes, effects, strict=True))
+    return Crossed(levels), Membership(tuple(rng.integers(0, size, N).astype(np.int32) for size in sizes), {})
+
+
+CASES = {
+    "one effect": nested((7,), (1,)),
+    "two effects": nested((7,), (2,)),
+    "four effects": nested((5,), (4,)),
+    "six effects, by LAPACK": nested((4,), (6,)),
+    "nested": nested((12, 4), (1, 2)),
+    "three levels": nested((14, 6, 2), (2, 1, 3)),
+    "crossed": crossed((9, 5), (1, 1)),
+    "crossed slopes": crossed((8, 4, 3), (2, 1, 2)),
+}
+
+
+def dense(structure: Any, H: Any, members: Membership) -> np.ndarray:
+    """H as one matrix, column by column."""
+    shapes = [(level.n_effects, level.n_groups) for level in structure.levels]
+    bounds = np.cumsum([np.prod(s) for s in shapes])
+    columns = []
+    for i in range(bounds[-1]):
+        parts = np.split(np.eye(bounds[-1])[i], bounds[:-1])
+        v = tuple(part.reshape(s) for part, s in zip(parts, shapes, strict=True))
+        columns.append(flatten(structure.multiply(H, v, members)))
+    return np.stack(columns, axis=1)
+
+
+def flatten(v: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(x).reshape(-1) for x in v])
+
+
+def expected(
+    structure: Any, members: Membership, Z: tuple[np.ndarray, ...], w: np.ndarray, L: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """``L' Z' W Z L + I`` from the full Z, effects slowest and groups fastest within a level."""
+    blocks = []
+    for k, level in enumerate(structure.levels):
+        full = np.zeros((N, level.n_effects, level.n_groups))
+        full[np.arange(N), :, members.rows[k]] = (L[k].T @ Z[k]).T
+        blocks.append(full.reshape(N, -1))
+    A = np.concatenate(blocks, axis=1)
+    return A.T @ (w[:, None] * A) + np.eye(A.shape[1])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_operation_equals_dense_algebra(name: str) -> None:
+    structure, members = CASES[name]
+    rng = np.random.default_rng(2)
+    Z = tuple(rng.normal(size=(level.n_effects, N)) for level in structure.levels)
+    L = tuple(np.tril(rng.normal(size=(level.n_effects,) * 2)) for level in structure.levels)
+    w = rng.uniform(0.1, 2.0, N)
+    g = tuple(rng.normal(size=(level.n_effects, level.n_groups)) for level in structure.levels)
+    damping = rng.uniform(0, 1, structure.n_blocks)
+
+    def work(w: Any) -> Any:
+        H = structure.transform(structure.assemble(lambda k, a, m, b: w, Z, members), L)
+        factor = structure.factor(H, members)
+        return (
+            H,
+            factor.positive,
+            structure.solve(factor, g),
+            structure.logdet(factor),
+            structure.marginal_blocks(factor),
+        )
+
+    with double_precision():
+        H, positive, x, logdet, blocks = to_numpy(jax.jit(work)(w))
+        matrix = dense(structure, H, members)
+        damped = dense(structure, structure.damp(H, damping, members), members)
+        slope = jax.grad(lambda w: work(w)[3])(w)
+        many = to_numpy(jax.vmap(lambda w: work(w)[3])(np.stack([w, 2 * w])))
+    exact = expected(structure, members, Z, w, L)
+    np.testing.assert_allclose(matrix, exact, atol=1e-10)
+    assert np.all(positive)
+    np.testing.assert_allclose(flatten(x), np.linalg.solve(exact, flatten(g)), atol=1e-9)
+    assert logdet == pytest.approx(np.linalg.slogdet(exact)[1], rel=1e-12)
+    inverse = np.linalg.inv(exact)
+    start = 0
+    for k, level in enumerate(structure.levels):
+        size = level.n_effects * level.n_groups
+        own = inverse[start : start + size, start : start + size].reshape(
+            level.n_effects, level.n_groups, level.n_effects, level.n_groups
+        )
+        np.testing.assert_allclose(blocks[k], np.einsum("igjg->ijg", own), atol=1e-9)
+        start += size
+    added = np.concatenate(
+        [
+            np.tile(np.asarray(structure.spread_blocks(damping, k, members)), v.n_effects)
+            for k, v in enumerate(structure.levels)
+        ]
+    )
+    np.testing.assert_allclose(damped - matrix, np.diag(added), atol=1e-10)
+    h = 1e-6
+    step = np.zeros(N)
+    step[3] = h
+    up, down = (np.linalg.slogdet(expected(structure, members, Z, w + s, L))[1] for s in (step, -step))
+    assert slope[3] == pytest.approx((up - down) / (2 * h), rel=1e-6)
+    assert many[1] == pytest.approx(np.linalg.slogdet(expected(structure, members, Z, 2 * w, L))[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_matrix_that_is_not_positive_definite_is_flagged(name: str) -> None:
+    """Only the block that is bad is flagged, nothing is NaN, nothing is raised."""
+    structure, members = CASES[name]
+    w = np.where(members.rows[-1] == 0, -50.0, 1.0)
+    Z = tuple(np.ones((level.n_effects, N)) + np.arange(level.n_effects)[:, None] for level in structure.levels)
+    L = tuple(np.eye(level.n_effects) for level in structure.levels)
+    with double_precision():
+        H = structure.transform(structure.assemble(lambda k, a, m, b: w, Z, members), L)
+        factor = structure.factor(H, members)
+        positive, solved = to_numpy(
+            (
+                factor.positive,
+                structure.solve(factor, tuple(np.ones((v.n_effects, v.n_groups)) for v in structure.levels)),
+            )
+        )
+    assert not positive[0]
+    assert np.all(positive[1:])
+    assert all(np.all(np.isfinite(x)) for x in solved)
+
+
+def test_independent_blocks_of_nested_factors_are_the_coarsest_groups() -> None:
+    structure, members = CASES["three levels"]
+    values = np.arange(N, dtype=float)
+    with double_precision():
+        sums = np.asarray(structure.sum_rows(values, members))
+    np.testing.assert_allclose(sums, np.bincount(members.rows[-1], values))
+
+
+def test_crossed_factors_have_no_parents() -> None:
+    assert parent_groups(np.array([0, 0, 1]), np.array([0, 1, 1]), 2) is None
+    np.testing.assert_array_equal(parent_groups(np.array([0, 0, 2]), np.array([1, 1, 0]), 4), [1, 0, 0, 0])

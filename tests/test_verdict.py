@@ -1,0 +1,73 @@
+"""The verdict on fits that are no good: each says so in words, and none passes as a good one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import glmmjax as gj
+
+
+def test_a_variance_at_zero_is_named_and_the_rest_is_that_of_the_glm() -> None:
+    """No variation between groups at all: estimates and standard errors are those of the model without the effect."""
+    x = np.tile([0.0, 1.0], 20)
+    k = np.tile([1.0, 2.0], 20)
+    data = {"k": k, "f": 4 - k, "x": x, "g": np.repeat(np.arange(10), 4)}
+    fit = gj.glmm("cbind(k, f) ~ x + (1 | g)", data, "binomial")
+    glm = gj.glmm("cbind(k, f) ~ x", data, "binomial")
+    assert fit.converged and fit.pd_hess
+    assert "singular: the standard deviation of (1 | g) is zero" in fit.status
+    assert fit.llf == pytest.approx(glm.llf, abs=1e-6)
+    np.testing.assert_allclose(fit.params, glm.params, atol=1e-5)
+    np.testing.assert_allclose(fit.bse, glm.bse, rtol=1e-4)
+    assert np.isnan(fit.cov_params(full=True).loc["theta_1 | g.1", "theta_1 | g.1"])
+    assert glm.status == "converged"
+
+
+def test_a_correlation_of_one_is_named() -> None:
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(12), 8)
+    x = np.tile(np.linspace(-1, 1, 8), 12)
+    b = rng.normal(size=12)[g]
+    y = 1 + b + b * x + 0.3 * rng.normal(size=96)
+    fit = gj.glmm("y ~ x + (x | g)", {"y": y, "x": x, "g": g})
+    assert fit.converged
+    assert fit.terms[0].correlations[0] > 0.999
+    assert "singular: (x | g) has a variance of zero or a correlation of one" in fit.status
+    assert np.all(np.isfinite(fit.bse))
+
+
+def test_complete_separation_names_the_column() -> None:
+    rng = np.random.default_rng(1)
+    x = np.repeat([0.0, 1.0], 40)
+    g = np.tile(np.arange(8), 10)
+    y = np.where(x == 1, 1.0, rng.binomial(1, 0.4, 80))
+    fit = gj.glmm("y ~ x + (1 | g)", {"y": y, "x": x, "g": g}, "binomial")
+    assert "separation suspected: x" in fit.status
+    assert fit.verdict.separated == ("x",)
+
+
+def test_an_empty_cell_of_counts_is_separation() -> None:
+    rng = np.random.default_rng(2)
+    cell = np.repeat(["a", "b", "c"], 30)
+    y = np.where(cell == "c", 0, rng.poisson(3.0, 90))
+    fit = gj.glmm("y ~ cell + (1 | g)", {"y": y, "cell": cell, "g": np.tile(np.arange(9), 10)}, "poisson")
+    assert fit.verdict.separated == ("cell[T.c]",)
+
+
+def test_large_effects_that_are_well_estimated_are_not_separation() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.uniform(0, 100, 400)
+    y = rng.poisson(np.exp(-4 + 0.1 * x))
+    fit = gj.glmm("y ~ x", {"y": y, "x": x}, "poisson")
+    assert fit.status == "converged"
+
+
+def test_a_hessian_that_is_not_positive_definite_is_said() -> None:
+    """Two effects on factors that split the rows in the same way cannot be told apart."""
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(10), 6)
+    y = rng.normal(size=10)[g] + rng.normal(size=60)
+    names = np.array([f"n{i}" for i in g])
+    fit = gj.glmm("y ~ 1 + (1 | g) + (1 | names)", {"y": y, "g": g, "names": names})
+    assert "not positive definite" in fit.status or "singular" in fit.status

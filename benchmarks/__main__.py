@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import first_process, growth, machine, report
 from benchmarks.models import MODELS
+from benchmarks.tables import write_csv
 from benchmarks.timing import compare
 
 SECTIONS = ("first_process", "growth", "fits")
@@ -20,34 +21,33 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     unknown = set(options.models) - set(MODELS) | set(options.sections) - set(SECTIONS)
     if unknown:
-        sys.exit(
-            f"unknown: {', '.join(sorted(unknown))}. Models: {', '.join(MODELS)}. Sections: {', '.join(SECTIONS)}."
-        )
+        known = f"Models: {', '.join(MODELS)}. Sections: {', '.join(SECTIONS)}."
+        sys.exit(f"Unknown: {', '.join(sorted(unknown))}. {known}")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     options.out.mkdir(parents=True, exist_ok=True)
-    # A child's peak memory starts at what its parent holds, and threads keep the cores they were made with: processes that
-    # are measured from outside come first, then this process is pinned, and only then it imports glmmjax and the peers.
+    # A child's peak memory starts at what its parent holds, and threads keep the cores they were made with. So the
+    # processes measured from outside come first, then the cores are limited, then glmmjax and the peers are imported.
     began, parts = time.perf_counter(), []
     if "first_process" in options.sections:
         _say("first process")
         rows = first_process.measure(
             [name for name in FIRST_PROCESS_MODELS if name in options.models] or options.models[:1], options.processes
         )
-        report.write_csv(options.out / "first_process.csv", rows)
+        write_csv(options.out / "first_process.csv", rows)
         parts.append("## First process\n\nAll cores. " + report.first_process_markdown(rows))
     cores = machine.limit_cores(options.cores)
     if "growth" in options.sections:
         _say("growth")
         rows = growth.measure()
-        report.write_csv(options.out / "growth.csv", rows)
+        write_csv(options.out / "growth.csv", rows)
         parts.append(f"## Growth\n\n{growth.TEXT}\n\n" + report.growth_markdown(rows))
     if "fits" in options.sections:
         comparisons = []
         for name in options.models:
             _say(name)
             comparisons.append(compare(MODELS[name], options.repeats, options.budget))
-        report.write_csv(options.out / "fits.csv", report.fits_rows(comparisons))
+        write_csv(options.out / "fits.csv", report.fits_rows(comparisons))
         parts.insert(0, "## Fits\n\n" + report.fits_markdown(comparisons))
     facts = machine.header() | {"cores": cores, "command": "python -m benchmarks " + " ".join(sys.argv[1:])}
     facts["took"] = f"{(time.perf_counter() - began) / 60:.1f} minutes"

@@ -16,8 +16,8 @@ from benchmarks.models import GROWTH, simulated
 
 SIZES = (10_000, 100_000, 1_000_000)
 TEXT = (
-    f"`{GROWTH.formula}`, {GROWTH.family}, simulated, 20 rows in each group, every fit in a fresh process. Peak memory is "
-    "above the imports, at the end of the first fit, and holds the data; glmmjax's first fit compiles."
+    f"`{GROWTH.formula}`, {GROWTH.family}, simulated, 20 rows in each group, every fit in a fresh process. Peak memory "
+    "is above the imports, at the end of the first fit, and holds the data; glmmjax's first fit compiles."
 )
 ADAPTERS = {"glmmjax": "with_glmmjax", "glmm": "with_glmm", "gpboost": "with_gpboost"}
 
@@ -37,7 +37,8 @@ def measure(sizes: tuple[int, ...] = SIZES) -> list[dict[str, Any]]:
             row["bytes_per_row"] = (row["peak_bytes"] - smaller["peak_bytes"]) / (n - smaller["n"]) if smaller else None
             rows.append(row)
             smaller = row
-    return rows
+    best = {n: max((row["llf"] for row in rows if row["n"] == n), default=0.0) for n in sizes}
+    return [row | {"llf_below_best": best[row["n"]] - row["llf"]} for row in rows]
 
 
 def _child(peer: str, n: int) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def _child(peer: str, n: int) -> dict[str, Any]:
     )
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
 
 
 def _peak_bytes() -> int:

@@ -33,18 +33,20 @@ def limit_cores(count: int) -> str:
 
 def header() -> dict[str, str]:
     """Date, machine and versions, in words."""
-    r = with_r.versions()
+    python = {name: found for name in PACKAGES if (found := _version(name))}
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": f"{_processor()}, {os.cpu_count()} cores, {_memory()}",
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{_system()}, {platform.machine()}",
         "load average now": _load(),
         "glmmjax": _commit(),
-        "Python": ", ".join(
-            [platform.python_version(), *(f"{name} {v}" for name in PACKAGES if (v := _version(name)))]
-        ),
-        "R": ", ".join(f"{name} {v}" for name, v in r.items()) or "not installed",
+        "Python packages": _listed({"Python": platform.python_version()} | python),
+        "R packages": _listed(with_r.versions()) or "not installed",
     }
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _version(name: str) -> str:
@@ -52,6 +54,13 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return platform.platform()
 
 
 def _processor() -> str:

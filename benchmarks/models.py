@@ -1,14 +1,12 @@
 """What is fitted: models of real data sets, and one whose data are simulated at any size.
 
-glmmjax is imported only when data are loaded, so that a process can time that import itself.
+Nothing heavy is imported before data are made, so that a process can time its imports itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +80,7 @@ GROWTH = Model("growth", "", "y", "x", (("1", "g"),), "poisson")
 
 def simulated(n: int, group_size: int = 20, seed: int = 1) -> pd.DataFrame:
     """Data (n rows) for ``GROWTH``: every row is drawn anew, since copies of rows would be cheaper to fit."""
+    import numpy as np
     import pandas as pd
 
     rng = np.random.default_rng(seed)

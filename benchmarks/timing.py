@@ -24,6 +24,11 @@ class Timing:
     samples: tuple[Sample, ...]
 
     @property
+    def llf(self) -> float:
+        """The lowest log-likelihood that any of the fits reached."""
+        return min(sample.llf for sample in (self.first, *self.samples))
+
+    @property
     def seconds(self) -> list[float]:
         return [sample.seconds for sample in self.samples]
 
@@ -46,11 +51,16 @@ class Comparison:
 
     @property
     def best_llf(self) -> float:
-        return max(timing.first.llf for timing in self.timings)
+        return max(timing.llf for timing in self.timings)
 
     def short(self, timing: Timing) -> float:
         """How far a log-likelihood is below the best."""
-        return self.best_llf - timing.first.llf
+        return self.best_llf - timing.llf
+
+    @property
+    def ours(self) -> Timing:
+        """glmmjax, which is always there."""
+        return next(timing for timing in self.timings if timing.peer == "glmmjax")
 
     def of(self, peer: str) -> Timing | None:
         return next((timing for timing in self.timings if timing.peer == peer), None)

@@ -22,6 +22,8 @@ import jax
 import jaxlib
 import numpy as np
 
+VERSIONED = {"glmmjax", "jax", "numpy"}  # packages whose code the key knows
+
 _directory: Path | None = None
 
 
@@ -86,7 +88,7 @@ def _file(program: Any, static: tuple[Any, ...], signature: Any) -> Path | None:
     if _directory is None:
         return None
     code = pickle.dumps((program, static))
-    if any(module.split(".")[0] != "glmmjax" for module in _modules(static)):
+    if not {module.split(".")[0] for module in _modules(static)} <= VERSIONED:
         return None
     key = hashlib.sha256(repr((_environment(), signature)).encode() + code)
     return _directory / f"{program.__name__}-{key.hexdigest()[:32]}.bin"
@@ -95,7 +97,7 @@ def _file(program: Any, static: tuple[Any, ...], signature: Any) -> Path | None:
 def _modules(value: Any) -> set[str]:
     """The modules of all functions in nested tuples and dataclasses."""
     if callable(value) and hasattr(value, "__module__") and not hasattr(value, "__dataclass_fields__"):
-        return {value.__module__}
+        return {value.__module__ or type(value).__module__}
     if hasattr(value, "__dataclass_fields__"):
         parts = [getattr(value, name) for name in value.__dataclass_fields__]
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from glmmjax.design import Design
-from glmmjax.layout import Layout
+from glmmjax.layout import Layout, beta_name
 from glmmjax.optimizer import NewtonState
 from glmmjax.programs import Report
 
@@ -46,7 +46,7 @@ class TermEstimate:
     @property
     def label(self) -> str:
         """The term as in a formula: ``1 + x | g``."""
-        return f"{' + '.join('1' if c == '(Intercept)' else c for c in self.columns)} | {self.group}"
+        return term_label(self.columns, self.group)
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -60,6 +60,24 @@ class TermEstimate:
         Parameters at a boundary, NaN in V, count as known.
         """
         return self.b_vcov + np.einsum("gik,kl,gjl->gij", self.b_jacobian, np.nan_to_num(vcov), self.b_jacobian)
+
+
+def parameter_names(design: Design, layout: Layout) -> tuple[str, ...]:
+    """A name for every parameter in flat order: columns, with a prefix unless they are those of cond, then theta."""
+    names: list[str] = []
+    for component in sorted(design.components, key=beta_name):
+        prefix = "" if component == "cond" else f"{component}:"
+        names += [prefix + column for column in design.components[component].columns]
+    terms = [(name, term) for name, part in design.components.items() for term in part.terms]
+    for placed, (component, term) in zip(layout.terms, terms, strict=True):
+        prefix = "" if component == "cond" else f"{component}:"
+        names += [f"{prefix}theta_{term_label(term.columns, term.group)}.{i + 1}" for i in range(placed.n_theta)]
+    return tuple(names)
+
+
+def term_label(columns: tuple[str, ...], group: str) -> str:
+    """A term as in a formula: ``1 + x | g``."""
+    return f"{' + '.join('1' if c == '(Intercept)' else c for c in columns)} | {group}"
 
 
 def term_estimates(design: Design, layout: Layout, state: NewtonState, report: Report) -> tuple[TermEstimate, ...]:

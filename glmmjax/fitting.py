@@ -15,7 +15,7 @@ from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
 from glmmjax.control import Control
 from glmmjax.design import Design, build_design
-from glmmjax.estimates import term_estimates
+from glmmjax.estimates import parameter_names, term_estimates, term_label
 from glmmjax.families import Family, resolve_family
 from glmmjax.formula import parse_formula
 from glmmjax.hessians import zeros
@@ -114,13 +114,15 @@ def check_response(design: Design, family: Family) -> None:
             f"{design.response_name}: row {design.rows[first]} is {design.y[first]:g}, but the response of the family "
             f"{family.name!r} must be {family.support} ({np.sum(~inside)} such rows)."
         )
-    if family.name != "gaussian":
+    binary = family.response == "trials" and bool(np.all(design.trials == 1.0))
+    if family.name != "gaussian" and not binary:
         return
     for term in design.components["cond"].terms:
         if term.n_levels == len(design.y):
+            twin = "the response" if binary else "the residual"
             raise ResponseError(
-                f"({' + '.join(term.columns)} | {term.group}): the factor has as many levels as there are rows, so its "
-                "variance and the residual variance cannot be told apart. Use a coarser grouping factor."
+                f"({term_label(term.columns, term.group)}): the factor has as many levels as there are rows, so its "
+                f"variance and that of {twin} cannot be told apart. Use a coarser grouping factor."
             )
 
 
@@ -151,13 +153,15 @@ def fit_design(
     estimates = dict(zip(names, np.split(state.flat, bounds), strict=True))
     terms = term_estimates(design, layout, state, report)
     modes_vcov = tuple(x[..., : _n_groups(design, layout, k)] for k, x in enumerate(report.modes_vcov))
-    verdict = judge(design, family, layout, state, modes_vcov, T)
+    labels = parameter_names(design, layout)
+    verdict = judge(design, family, layout, state, modes_vcov, T, labels)
     log_base = np.sum(design.weights * family.log_base(design.y, design.trials))
     return Fit(
         design=design,
         family=family,
         control=control,
         estimates=estimates,
+        parameter_names=labels,
         vcov=verdict.vcov,
         terms=terms,
         llf=float(log_base - state.at.value),

@@ -30,7 +30,8 @@ class Fit:
     Attributes:
         design, family, control: what was fitted, and how.
         estimates: all parameters by name, on the unconstrained scale: "beta", "beta_disp" (log phi), "theta".
-        vcov: their joint covariance (k, k), in the order of ``estimates``.
+        parameter_names: a name for each of them, in the order of ``vcov``.
+        vcov: their joint covariance (k, k).
         terms: the estimates of each random-effects term.
         llf: log-likelihood (Laplace approximation).
         gradient: of the negative log-likelihood in the parameters (k,).
@@ -44,6 +45,7 @@ class Fit:
     family: Family
     control: Control
     estimates: Mapping[str, np.ndarray]
+    parameter_names: tuple[str, ...]
     vcov: np.ndarray
     terms: tuple[TermEstimate, ...]
     llf: float
@@ -166,19 +168,6 @@ class Fit:
 
         parts = self.design.components
         return {c: pd.Series(self.estimates[beta_name(c)], index=list(parts[c].columns), name=c) for c in parts}
-
-    @cached_property
-    def parameter_names(self) -> tuple[str, ...]:
-        """A name for every parameter, in the order of ``vcov``."""
-        names: list[str] = []
-        for block in self.estimates:
-            component = _component(block)
-            prefix = "" if component in ("", "cond") else f"{component}:"
-            if component:
-                names += [prefix + column for column in self.design.components[component].columns]
-        for term in self.terms:
-            names += [f"theta_{term.label}.{i + 1}" for i in range(term.n_theta)]
-        return tuple(names)
 
     # -- random effects and dispersion ---------------------------------------------------------------------------------
     @property
@@ -394,11 +383,6 @@ def normal_quantile(level: float) -> float:
     if not 0.0 < level < 1.0:
         raise ArgumentError(f"level must lie between 0 and 1, not {level!r}.")
     return float(ndtri(0.5 + 0.5 * level))
-
-
-def _component(block: str) -> str:
-    """The component that a block of fixed effects belongs to; none for theta."""
-    return {"beta": "cond", "theta": ""}.get(block, block.removeprefix("beta_"))
 
 
 def load(path: Any) -> Fit:

@@ -6,6 +6,7 @@ is a sentence that names the thing; together they are ``fit.status``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ UNINFORMED = 1e-4
 SEPARATED_EFFECT = 8.0
 SEPARATED_ERROR = 20.0
 SMALLEST_EIGENVALUE = 1e-12
+# Less information than this is a standard error above 100 in units of the linear predictor or of a log SD.
+LEAST_INFORMATION = 1e-4
 UNBOUNDED_LINKS = ("logit", "probit", "cloglog", "cauchit", "log")
 
 
@@ -53,21 +56,28 @@ def judge(
     state: NewtonState,
     modes_vcov: tuple[np.ndarray, ...],
     scale: np.ndarray,
+    names: Sequence[str],
 ) -> Verdict:
     """The verdict on the state at which the outer iteration ended; ``modes_vcov`` is without padding."""
     outcome = Outcome(int(state.outcome))
+    if outcome == Outcome.START_NOT_FINITE:
+        unknown = np.full_like(state.at.hessian, np.nan)
+        return Verdict(outcome.sentence, False, False, (), (), unknown)
     singular, at_boundary = _singular(design, layout, modes_vcov)
     boundary = np.zeros(len(state.flat), dtype=bool)
     boundary[len(boundary) - len(at_boundary) :] = at_boundary
     vcov, pd_hess = _vcov(state.at.hessian, scale, ~boundary)
     separated = _separated(design.components["cond"], family, state.flat, vcov)
+    unidentified = () if separated or not pd_hess else _unidentified(state.at.hessian, scale, ~boundary, names)
 
     sentences = [outcome.sentence]
-    if outcome not in (Outcome.CONVERGED, Outcome.START_NOT_FINITE):
+    if outcome != Outcome.CONVERGED:
         sentences.append(f"gradient too large: {np.max(np.abs(scale.T @ state.at.gradient), initial=0.0):.1e}")
-    if not pd_hess and outcome != Outcome.START_NOT_FINITE:
+    if not pd_hess:
         sentences.append("Hessian not positive definite: standard errors are not available")
     sentences += [f"singular: {finding}" for finding in singular]
+    if unidentified:
+        sentences.append(f"not identified: the data do not tell apart {' and '.join(unidentified)}")
     if separated:
         sentences.append(f"separation suspected: {', '.join(separated)}")
     return Verdict("; ".join(sentences), outcome == Outcome.CONVERGED, pd_hess, singular, separated, vcov)
@@ -117,6 +127,15 @@ def _vcov(hessian: np.ndarray, scale: np.ndarray, free: np.ndarray) -> tuple[np.
     root = T @ (V / np.sqrt(eigenvalues) / size[:, None])
     vcov[np.ix_(free, free)] = root @ root.T
     return vcov, True
+
+
+def _unidentified(hessian: np.ndarray, scale: np.ndarray, free: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    """The parameters that make up the directions about which the data say next to nothing."""
+    T = scale[np.ix_(free, free)]
+    eigenvalues, V = np.linalg.eigh(T.T @ hessian[np.ix_(free, free)] @ T)
+    weak = V[:, eigenvalues < LEAST_INFORMATION]
+    involved = np.any(np.abs(weak) > 0.2, axis=1)
+    return tuple(name for name, taken in zip(np.array(names)[free], involved, strict=True) if taken)
 
 
 def _separated(part: Component, family: Family, flat: np.ndarray, vcov: np.ndarray) -> tuple[str, ...]:

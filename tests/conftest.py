@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,3 +44,12 @@ def fitted() -> Callable[[str], Fit]:
 def reference() -> Callable[[str], dict[str, Any]]:
     """`reference("salamanders_nb2")`: what R reports for that case."""
     return lambda name: CASES[name]["reference"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def free_memory() -> Iterator[None]:
+    """Compiled programs of one module are not needed by the next; hundreds of them are gigabytes."""
+    yield
+    import jax
+
+    jax.clear_caches()

@@ -36,7 +36,7 @@ def test_two_effects_have_the_correlation_that_glmmtmb_documents() -> None:
 
 
 def test_the_lower_triangle_is_filled_row_by_row() -> None:
-    """Correlations of three effects from the unit lower triangle [[1], [a, 1], [b, c, 1]], rows scaled to length one."""
+    """Correlations of three effects from the rows of [[1], [a, 1], [b, c, 1]], each scaled to length one."""
     a, b, c = 0.5, -0.4, 0.8
     unit = np.array([[1, 0, 0], [a, 1, 0], [b, c, 1]])
     rows = unit / np.linalg.norm(unit, axis=1, keepdims=True)

@@ -194,7 +194,7 @@ def test_bad_control_is_named(settings: dict) -> None:
         gj.Control(**settings)
 
 
-def test_an_effect_for_every_row_of_a_gaussian_model_is_refused() -> None:
-    data = {"y": np.arange(6.0), "id": list("abcdef")}
-    with pytest.raises(gj.ResponseError, match="as many levels as there are rows"):
-        gj.glmm("y ~ 1 + (1 | id)", data)
+@pytest.mark.parametrize(("family", "y"), [("gaussian", np.arange(6.0)), ("binomial", np.array([0.0, 1, 1, 0, 1, 0]))])
+def test_an_effect_for_every_row_that_is_not_identified_is_refused(family: str, y: np.ndarray) -> None:
+    with pytest.raises(gj.ResponseError, match=r"\(1 \| id\): the factor has as many levels as there are rows"):
+        gj.glmm("y ~ 1 + (1 | id)", {"y": y, "id": list("abcdef")}, family)

@@ -51,10 +51,11 @@ def dense(structure: Any, H: Any, members: Membership) -> np.ndarray:
     shapes = [(level.n_effects, level.n_groups) for level in structure.levels]
     bounds = np.cumsum([np.prod(s) for s in shapes])
     columns = []
+    multiply = jax.jit(structure.multiply)
     for i in range(bounds[-1]):
         parts = np.split(np.eye(bounds[-1])[i], bounds[:-1])
         v = tuple(part.reshape(s) for part, s in zip(parts, shapes, strict=True))
-        columns.append(flatten(structure.multiply(H, v, members)))
+        columns.append(flatten(multiply(H, v, members)))
     return np.stack(columns, axis=1)
 
 

@@ -25,14 +25,12 @@ def test_a_variance_at_zero_is_named_and_the_rest_is_that_of_the_glm() -> None:
 
 
 def test_a_correlation_of_one_is_named() -> None:
-    rng = np.random.default_rng(0)
-    g = np.repeat(np.arange(12), 8)
-    x = np.tile(np.linspace(-1, 1, 8), 12)
-    b = rng.normal(size=12)[g]
-    y = 1 + b + b * x + 0.3 * rng.normal(size=96)
+    """The effects of a group are proportional to each other, and small beside the noise."""
+    rng = np.random.default_rng(1)
+    y, x, g = rng.normal(size=60), rng.normal(size=60), np.repeat(np.arange(12), 5)
     fit = gj.glmm("y ~ x + (x | g)", {"y": y, "x": x, "g": g})
     assert fit.converged
-    assert fit.terms[0].correlations[0] > 0.999
+    assert abs(fit.terms[0].correlations[0]) > 0.999
     assert "singular: (x | g) has a variance of zero or a correlation of one" in fit.status
     assert np.all(np.isfinite(fit.bse))
 
@@ -63,11 +61,10 @@ def test_large_effects_that_are_well_estimated_are_not_separation() -> None:
     assert fit.status == "converged"
 
 
-def test_a_hessian_that_is_not_positive_definite_is_said() -> None:
-    """Two effects on factors that split the rows in the same way cannot be told apart."""
+def test_effects_that_cannot_be_told_apart_are_named() -> None:
+    """Two factors that split the rows in the same way: only the sum of their variances is identified."""
     rng = np.random.default_rng(4)
     g = np.repeat(np.arange(10), 6)
     y = rng.normal(size=10)[g] + rng.normal(size=60)
-    names = np.array([f"n{i}" for i in g])
-    fit = gj.glmm("y ~ 1 + (1 | g) + (1 | names)", {"y": y, "g": g, "names": names})
-    assert "not positive definite" in fit.status or "singular" in fit.status
+    fit = gj.glmm("y ~ 1 + (1 | g) + (1 | names)", {"y": y, "g": g, "names": np.array([f"n{i}" for i in g])})
+    assert "not identified: the data do not tell apart theta_1 | g.1 and theta_1 | names.1" in fit.status

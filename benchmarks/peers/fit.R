@@ -4,7 +4,8 @@
 quoted <- function(x) encodeString(x, quote = '"')
 say <- function(...) cat("{", paste0(quoted(names(c(...))), ": ", c(...), collapse = ", "), "}\n", sep = "")
 
-have <- Filter(function(p) suppressMessages(requireNamespace(p, quietly = TRUE)), c("glmmTMB", "lme4"))
+attached <- function(p) suppressWarnings(suppressMessages(require(p, character.only = TRUE, quietly = TRUE)))
+have <- Filter(attached, c("glmmTMB", "lme4"))
 installed <- c(vapply(have, function(p) as.character(packageVersion(p)), ""))
 if ("glmmTMB" %in% have) {
   installed <- c(installed, TMB = as.character(packageVersion("TMB")))
@@ -20,10 +21,10 @@ versions <- c(R = paste(R.version$major, R.version$minor, sep = "."), installed,
 do.call(say, as.list(setNames(quoted(versions), names(versions))))
 
 fit_once <- function(engine, family, data, formula) switch(engine,
-  "glmmTMB" = glmmTMB::glmmTMB(formula, data, family = family),
+  "glmmTMB" = glmmTMB(formula, data, family = family),
   "glmmTMB-nogc" = glmmTMB_nogc(formula, data, family = family),
-  "lme4" = if (family == "gaussian") lme4::lmer(formula, data, REML = FALSE)
-           else lme4::glmer(formula, data, family = family))
+  "lme4" = if (family == "gaussian") lmer(formula, data, REML = FALSE)
+           else glmer(formula, data, family = family))
 
 answer <- function(engine, family, data, formula) {
   note <- ""

@@ -56,7 +56,7 @@ def zeros(levels: tuple[Level, ...]) -> Random:
 def take(values: Array, index: Array) -> Array:
     """``values`` (..., groups) of the group of each member: (..., members). One array at a time."""
     if values.ndim == 1:
-        return values.at[index].get(mode="promise_in_bounds")
+        return jnp.asarray(values).at[index].get(mode="promise_in_bounds")
     return jnp.stack([take(row, index) for row in values])
 
 

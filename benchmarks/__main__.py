@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     # A child's peak memory starts at what its parent holds, and threads keep the cores they were made with. So the
     # processes measured from outside come first, then the cores are limited, then glmmjax and the peers are imported.
-    began, parts = time.perf_counter(), []
+    began, load, parts = time.perf_counter(), machine.load(), []
     if "first_process" in options.sections:
         _say("first process")
         rows = first_process.measure(
@@ -49,7 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
             comparisons.append(compare(MODELS[name], options.repeats, options.budget))
         write_csv(options.out / "fits.csv", report.fits_rows(comparisons))
         parts.insert(0, "## Fits\n\n" + report.fits_markdown(comparisons))
-    facts = machine.header() | {"cores": cores, "command": "python -m benchmarks " + " ".join(sys.argv[1:])}
+    facts = machine.header() | {
+        "load average at the start": load,
+        "cores": cores,
+        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+    }
     facts["took"] = f"{(time.perf_counter() - began) / 60:.1f} minutes"
     head = "# Benchmark results\n\nHow to read them: [README](../README.md).\n\n"
     head += "\n".join(f"- {name}: {value}" for name, value in facts.items())

@@ -38,7 +38,6 @@ def header() -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": f"{_processor()}, {os.cpu_count()} cores, {_memory()}",
         "system": f"{_system()}, {platform.machine()}",
-        "load average now": _load(),
         "glmmjax": _commit(),
         "Python packages": _listed({"Python": platform.python_version()} | python),
         "R packages": _listed(with_r.versions()) or "not installed",
@@ -77,7 +76,8 @@ def _memory() -> str:
     return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB memory"
 
 
-def _load() -> str:
+def load() -> str:
+    """The load averages now, to be asked for before the run adds its own."""
     return ", ".join(f"{load:.2f}" for load in os.getloadavg()) + " (1, 5, 15 minutes)"
 
 

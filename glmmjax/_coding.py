@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Scope:
 class Coding:
     """How a piece of formula was coded: enough to code new data alike. Picklable, without the data."""
 
-    spec: Any  # formulaic's ModelSpec: levels, contrasts, knots and centers travel in it
+    spec: Any  # formulaic's ModelSpec: levels, contrasts, knots and centers travel in it; None for the intercept alone
     columns: tuple[str, ...]
     levels: Mapping[str, tuple[Any, ...]]  # the levels of each factor column
     uses: tuple[str, ...]  # the columns of the data
@@ -114,12 +115,13 @@ def code(text: str, frame: Frame, scope: Scope, where: str) -> tuple[np.ndarray,
 
     Raises FormulaError where formulaic cannot read it, DataError where it cannot be computed or is not finite.
     """
-    from formulaic import Formula
     from formulaic.errors import FormulaicError
 
+    if text.strip() == "1":
+        return np.ones((frame.n_rows, 1)), Coding(None, (INTERCEPT,), {}, (), where)
     rewritten, renamed = _rewrite(text, frame, scope)
     try:
-        formula = Formula(rewritten)
+        formula = _parse(rewritten)
     except (FormulaicError, SyntaxError) as error:
         raise FormulaError(f"Cannot read {where}: {_first_line(error)}") from error
     matrix = _materialize(formula, frame, scope, where)
@@ -138,6 +140,8 @@ def recode(coding: Coding, frame: Frame, scope: Scope) -> np.ndarray:
 
     Raises DataError for a level of a factor that was not there before.
     """
+    if coding.spec is None:
+        return np.ones((frame.n_rows, 1))
     columns = frame.columns
     for name, (_, state) in coding.spec.encoder_state.items():
         if "categories" not in state and name in columns and hasattr(columns[name], "cat"):
@@ -154,6 +158,23 @@ def recode(coding: Coding, frame: Frame, scope: Scope) -> np.ndarray:
             columns = columns.assign(**{name: columns[name].astype(bool)})  # 0/1 for a column that was boolean
     frame = Frame(columns, frame.declared, frame.table, frame.rows)
     return _finite(_materialize(coding.spec, frame, scope, coding.where), coding, frame)
+
+
+def read_column(name: str, frame: Frame, where: str) -> np.ndarray:
+    """Return the (n,) values of a column of numbers.
+
+    Raises DataError for a column that is not numbers or not finite.
+    """
+    _check_type(name, frame)
+    return _finite(frame.columns[[name]], Coding(None, (name,), {}, (name,), where), frame)[:, 0].copy()
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> Any:
+    """formulaic's reading of a formula; it can take longer than coding the data, and is the same in every refit."""
+    from formulaic import Formula
+
+    return Formula(text)
 
 
 def code_expression(text: str, frame: Frame, scope: Scope, where: str) -> tuple[np.ndarray, Coding]:

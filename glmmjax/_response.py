@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glmmjax._coding import Scope, code_expression, used_columns
+from glmmjax._coding import Scope, code_expression, read_column, used_columns
 from glmmjax._errors import DataError, ResponseError
 from glmmjax._frames import Frame, Series, Table
 from glmmjax._tokens import split_at, text_of, tokenize
@@ -96,7 +96,7 @@ def _numbers(text: str, frame: Frame, scope: Scope, trials_allowed: bool) -> tup
         return code_expression(text, frame, scope, f"the response {text!r}")[0], None
     series = frame.columns[name]
     if not hasattr(series, "cat"):
-        return code_expression(f"`{name}`", frame, scope, f"the response {text!r}")[0], None
+        return read_column(name, frame, f"the response {text!r}"), None
     return _factor(name, series, frame, trials_allowed)
 
 

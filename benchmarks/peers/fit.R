@@ -9,7 +9,7 @@ have <- Filter(attached, c("glmmTMB", "lme4"))
 installed <- c(vapply(have, function(p) as.character(packageVersion(p)), ""))
 if ("glmmTMB" %in% have) {
   installed <- c(installed, TMB = as.character(packageVersion("TMB")))
-  # glmmTMB before 1.1.12 lets system.time() run a full gc() in every fit; this copy does not.
+  # glmmTMB up to 1.1.11 lets system.time() run a full gc() in every fit; this copy does not.
   gcless <- new.env(parent = asNamespace("glmmTMB"))
   gcless$system.time <- function(expr, ...) base::system.time(expr, gcFirst = FALSE)
   gcless$fitTMB <- get("fitTMB", asNamespace("glmmTMB"))

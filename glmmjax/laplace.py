@@ -1,8 +1,15 @@
 """The Laplace approximation of the marginal likelihood, and its exact first and second derivatives.
 
-    marginal_nll(params) = nll(params, u_hat) + 1/2 log |H(params, u_hat)|
+    l(x) = f(x, u_hat(x)) + 1/2 log |H(x, u_hat(x))|,    H = f_uu
 
-The constants of the spherical prior and of the approximation, (n_u / 2) log 2 pi each, cancel.
+The constants of the spherical prior and of the approximation, (n_u / 2) log 2 pi each, cancel. With V = H^-1 and
+h = f + 1/2 log|H| the implicit function theorem gives, all at x and u_hat,
+
+    l_x = h_x - f_xu w,    w = V h_u,    h_u = 1/2 d<V, H>/du    (f_u = 0 at the mode)
+
+so that l_x is the partial derivative in x alone of ``f + 1/2 <V, H> - <w, f_u>`` with V and w held fixed. The Hessian
+is the derivative of that gradient as x moves and the mode follows, ``u_hat' = -V f_ux``.
+
 Tierney & Kadane (1986), J. Am. Stat. Assoc. 81; Kristensen et al. (2016), J. Stat. Softw. 70(5), section 2.
 """
 
@@ -16,8 +23,8 @@ from jax.flatten_util import ravel_pytree
 
 from glmmjax._status import Outcome
 from glmmjax._types import Array, Data, Params, Random
-from glmmjax.joint import JointModel
-from glmmjax.modes import Stats, find_modes
+from glmmjax.joint import Expansion, JointModel
+from glmmjax.modes import Stats, find_modes, solve_hessian
 
 
 class Marginal(NamedTuple):
@@ -40,27 +47,41 @@ class Marginal(NamedTuple):
 
 
 def marginal_nll(model: JointModel, params: Params, start: Random, data: Data) -> tuple[Array, tuple[Random, Stats]]:
-    """The Laplace approximation at ``params``, searching the modes from ``start``; with the modes and their status."""
-    structure, members = model.structure, model.members(data)
+    """The Laplace approximation at ``params``, searching the modes from ``start``; with the modes and their status.
+
+    Differentiable to any order in ``params``: the modes bring their own derivative.
+    """
     u, stats = find_modes(model, params, start, data)
-    factor = structure.factor(model.curvature(params, u, data), members)
-    value = model.nll(params, u, data) + 0.5 * structure.logdet(factor)
-    found = (stats.outcome == Outcome.CONVERGED) & jnp.all(factor.positive)
-    return jnp.where(found, value, jnp.inf), (u, stats)
+    at = model.expand(params, u, data)
+    return _value(model, at, stats, data), (u, stats)
 
 
 def marginal_derivatives(model: JointModel, params: Params, start: Random, data: Data) -> Marginal:
-    """Value, gradient and Hessian of the Laplace approximation: forward mode over reverse mode, through the modes."""
+    """Value, gradient and Hessian of the Laplace approximation at ``params``, searching the modes from ``start``."""
     flat, unflatten = ravel_pytree(params)
+    params = unflatten(flat)
+    u, stats = find_modes(model, params, start, data)
+    at = model.expand(params, u, data)
 
-    def gradient(x: Array) -> tuple[tuple[Array, Random], tuple[Array, Stats]]:
-        objective = lambda v: marginal_nll(model, unflatten(v), start, data)  # noqa: E731
-        (value, (u, stats)), g = jax.value_and_grad(objective, has_aux=True)(x)
-        return (g, u), (value, stats)
+    def gradient(x: Array, u: Random) -> Array:
+        at, pull = jax.vjp(lambda x: model.expand(unflatten(x), u, data), x)
+        V_half = jax.grad(lambda H: 0.5 * model.structure.logdet(H, model.members(data)))(at.hessian)
+        h_u = jax.vjp(lambda u: model.hessian(unflatten(x), u, data), u)[1](V_half)[0]
+        w = solve_hessian(model, at.hessian, h_u, data)
+        return pull(Expansion(jnp.ones_like(at.pieces), tuple(-v for v in w), V_half))[0]
 
-    def push(direction: Array) -> tuple[tuple[Array, Random], tuple[Array, Random], tuple[Array, Stats]]:
-        return jax.jvp(gradient, (flat,), (direction,), has_aux=True)
+    def follow(direction: Array) -> tuple[Array, Array, Random]:
+        _, score_dot = jax.jvp(lambda x: model.score(unflatten(x), u, data), (flat,), (direction,))
+        u_dot = tuple(-v for v in solve_hessian(model, at.hessian, score_dot, data))
+        return *jax.jvp(gradient, (flat, u), (direction, u_dot)), u_dot
 
-    basis = jnp.eye(flat.size, dtype=flat.dtype)
-    (g, u), (hessian, jacobian), (value, stats) = jax.vmap(push, out_axes=(None, -1, None))(basis)
-    return Marginal(value, g, 0.5 * (hessian + hessian.T), u, jacobian, stats)
+    g, hessian, jacobian = jax.vmap(follow, out_axes=(None, -1, -1))(jnp.eye(flat.size, dtype=flat.dtype))
+    return Marginal(_value(model, at, stats, data), g, 0.5 * (hessian + hessian.T), u, jacobian, stats)
+
+
+def _value(model: JointModel, at: Expansion, stats: Stats, data: Data) -> Array:
+    """The approximation from the expansion at the modes; infinite if they were not found."""
+    structure, members = model.structure, model.members(data)
+    positive = structure.factor(jax.lax.stop_gradient(at.hessian), members).positive
+    found = (stats.outcome == Outcome.CONVERGED) & jnp.all(positive)
+    return jnp.where(found, jnp.sum(at.pieces) + 0.5 * structure.logdet(at.hessian, members), jnp.inf)

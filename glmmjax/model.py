@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._types import Array, Params, Random
-from glmmjax.hessians._levels import Pairs, take
-from glmmjax.joint import JointModel
+from glmmjax.hessians._levels import product, sum_by, take
+from glmmjax.joint import Expansion, JointModel
 from glmmjax.layout import Layout, ModelData, beta_name
 
 
@@ -35,7 +35,7 @@ def factors(layout: Layout, params: Params) -> list[Array]:
 def effects(layout: Layout, params: Params, u: Random) -> list[Array]:
     """The effects on their natural scale, ``b = L u``: (q, groups) for each term."""
     return [
-        L @ u[term.level][term.first : term.first + term.width]
+        product(L, u[term.level][term.first : term.first + term.width])
         for term, L in zip(layout.terms, factors(layout, params), strict=True)
     ]
 
@@ -51,29 +51,37 @@ def predictors(layout: Layout, params: Params, u: Random, data: ModelData) -> di
 
 @lru_cache(maxsize=256)
 def joint_model(layout: Layout) -> JointModel:
-    """The joint negative log-likelihood of a layout, with its Hessian assembled from each observation's derivatives."""
+    """The joint negative log-likelihood of a layout, expanded from each observation's own few derivatives.
+
+    With l, l', l'' the density of an observation and its derivatives in its linear predictors,
+
+        f = sum l + u'u / 2,    f_u = L' Z' l' + u,    f_uu = L' Z' l'' Z L + I
+    """
     family, structure = layout.family, layout.structure
+    by_level = [layout.terms_at(k) for k in range(len(structure.levels))]
+    component = [[layout.terms[t].component for t in terms for _ in range(layout.terms[t].width)] for terms in by_level]
 
-    def observed(eta: dict[str, Array], data: ModelData) -> Array:
-        return data.weights * family.nll(data.y, eta, data.trials, family.link)
-
-    def pieces(params: Params, u: Random, data: ModelData) -> Array:
-        total = structure.sum_rows(observed(predictors(layout, params, u, data), data), data.members)
-        for k, level in enumerate(u):
-            total = total + structure.sum_blocks(0.5 * jnp.sum(level**2, axis=0), k, data.members)
-        return total
-
-    def curvature(params: Params, u: Random, data: ModelData) -> Pairs:
+    def expand(params: Params, u: Random, data: ModelData) -> Expansion:
         eta = predictors(layout, params, u, data)
         random = {c: eta[c] for c in layout.random_components}
-        W = _second_derivatives(lambda e: observed({**eta, **e}, data), random)
-        by_level = [layout.terms_at(k) for k in range(len(structure.levels))]
-        component = [[layout.terms[t].component for t in terms for _ in data.Z[t]] for terms in by_level]
-        Z = tuple(jnp.concatenate([data.Z[t] for t in terms]) for terms in by_level)
+
+        def observed(moved: dict[str, Array]) -> Array:
+            return data.weights * family.nll(data.y, {**eta, **moved}, data.trials, family.link)
+
+        value, slope, curvature = _derivatives(observed, random)
+        pieces = structure.sum_rows(value, data.members)
+        for k, level in enumerate(u):
+            pieces = pieces + structure.sum_blocks(0.5 * jnp.sum(level**2, axis=0), k, data.members)
+
         cholesky = factors(layout, params)
-        L = tuple(jax.scipy.linalg.block_diag(*(cholesky[t] for t in terms)) for terms in by_level)
-        S = structure.assemble(lambda k, a, m, b: W[component[k][a], component[m][b]], Z, data.members)
-        return structure.transform(S, L)
+        L = tuple(_block_diagonal([cholesky[t] for t in terms]) for terms in by_level)
+        Z = tuple(jnp.concatenate([data.Z[t] for t in terms]) for terms in by_level)
+        score = tuple(
+            u[k] + product(L[k].T, sum_by(_weighted(Z[k], slope, component[k]), data.members.rows[k], level.n_groups))
+            for k, level in enumerate(structure.levels)
+        )
+        S = structure.assemble(lambda k, a, m, b: curvature[component[k][a], component[m][b]], Z, data.members)
+        return Expansion(pieces, score, structure.transform(S, L))
 
     def report(params: Params, data: ModelData) -> Any:
         return [
@@ -81,25 +89,35 @@ def joint_model(layout: Layout) -> JointModel:
             for term, L in zip(layout.terms, factors(layout, params), strict=True)
         ]
 
-    return JointModel(pieces, curvature, structure, lambda data: data.members, report)
+    return JointModel(expand, structure, lambda data: data.members, report)
 
 
-def _second_derivatives(f: Callable[[dict[str, Array]], Array], eta: dict[str, Array]) -> dict[tuple[str, str], Array]:
-    """``d2 f_i / d eta_i[a] d eta_i[b]`` for a function that acts on each observation alone: nested forward mode."""
-    W = {}
+def _block_diagonal(blocks: list[Array]) -> Array:
+    return blocks[0] if len(blocks) == 1 else jax.scipy.linalg.block_diag(*blocks)
+
+
+def _weighted(Z: Array, slope: dict[str, Array], component: list[str]) -> Array:
+    """``z_i l'_i`` for each effect's column, with the slope of the component that the effect belongs to."""
+    return jnp.stack([z * slope[c] for z, c in zip(Z, component, strict=True)])
+
+
+def _derivatives(
+    f: Callable[[dict[str, Array]], Array], eta: dict[str, Array]
+) -> tuple[Array, dict[str, Array], dict[tuple[str, str], Array]]:
+    """``f``, ``df_i / deta_i[a]`` and ``d2 f_i / deta_i[a] deta_i[b]`` for a function that acts on each row alone."""
+    value, slope, curvature = f(eta) if not eta else None, {}, {}
     for i, a in enumerate(eta):
+        along_a = _directional(f, eta, a)
         for b in list(eta)[i:]:
-            slope = _directional(f, eta, a)
-            W[a, b] = W[b, a] = _directional(slope, eta, b)(eta)
-    return W
+            (value, slope[a]), (_, curvature[a, b]) = _directional(along_a, eta, b)(eta)
+            curvature[b, a] = curvature[a, b]
+    return value, slope, curvature
 
 
-def _directional(
-    f: Callable[[dict[str, Array]], Array], eta: dict[str, Array], along: str
-) -> Callable[[dict[str, Array]], Array]:
-    """The derivative of ``f`` when one predictor moves, as a function of all of them."""
+def _directional(f: Callable[[dict[str, Array]], Any], eta: dict[str, Array], along: str) -> Callable[..., Any]:
+    """``f`` and its derivative when one predictor moves, as a function of all of them: forward mode."""
     direction = {c: jnp.full_like(x, float(c == along)) for c, x in eta.items()}
-    return lambda e: jax.jvp(f, (e,), (direction,))[1]
+    return lambda e: jax.jvp(f, (e,), (direction,))
 
 
 def _spread(L: Array, correlated: bool) -> tuple[Array, Array, Array]:

@@ -20,7 +20,7 @@ import numpy as np
 from glmmjax._status import Outcome
 from glmmjax._types import Array, Data, Params, Random
 from glmmjax.hessians._levels import Pairs
-from glmmjax.joint import JointModel
+from glmmjax.joint import Expansion, JointModel
 
 MAX_ITERATIONS = 100
 # The last step is taken unseen: Newton's method squares the error, so that a squared step of 1e-10 leaves about 1e-20.
@@ -57,9 +57,8 @@ def find_modes(model: JointModel, params: Params, start: Random, data: Data) -> 
     """
     structure, members = model.structure, model.members(data)
 
-    def expand(u: Random) -> tuple[Array, Random, Pairs]:
-        f, pull = jax.vjp(lambda v: model.pieces(params, v, data), u)
-        return f, pull(jnp.ones_like(f))[0], model.curvature(params, u, data)
+    def expand(u: Random) -> Expansion:
+        return model.expand(params, u, data)
 
     def choose(ok: Array, new: Random, old: Random) -> Random:
         keep = [structure.spread_blocks(ok, k, members) for k in range(len(new))]
@@ -121,16 +120,15 @@ def _find_modes_jvp(model: JointModel, primals: Any, tangents: Any) -> Any:
     params, start, data = primals
     params_dot = tangents[0]
     u, stats = find_modes(model, params, start, data)
-    _, g_dot = jax.jvp(lambda p: model.score(p, u, data), (params,), (params_dot,))
-    u_dot = solve_hessian(model, params, u, data, g_dot)
+    _, score_dot = jax.jvp(lambda p: model.score(p, u, data), (params,), (params_dot,))
+    u_dot = solve_hessian(model, model.hessian(params, u, data), score_dot, data)
     no_tangent = Stats(*(np.zeros(np.shape(x), jax.dtypes.float0) for x in stats))
     return (u, stats), (tuple(-x for x in u_dot), no_tangent)
 
 
-def solve_hessian(model: JointModel, params: Params, u: Random, data: Data, right: Random) -> Random:
-    """``H^-1 right`` with the Hessian at ``u``; derivatives reuse the factorization instead of differentiating it."""
+def solve_hessian(model: JointModel, H: Pairs, right: Random, data: Data) -> Random:
+    """``H^-1 right``; derivatives reuse the factorization instead of differentiating it."""
     structure, members = model.structure, model.members(data)
-    H = model.curvature(params, u, data)
     factor = jax.lax.stop_gradient(structure.factor(H, members))
     return jax.lax.custom_linear_solve(
         lambda v: structure.multiply(H, v, members),

@@ -41,6 +41,7 @@ class NewtonState(NamedTuple):
     Attributes:
         flat, at: the best point so far and the marginal there.
         step: the step to be judged next, ``stride`` times a Newton step cut to ``radius``; in params.
+        length: its length in the scaled coordinates.
         promised: the fall in the objective that the quadratic model promises for it.
         outcome: a code of :class:`Outcome`.
     """
@@ -48,6 +49,7 @@ class NewtonState(NamedTuple):
     flat: Array
     at: Marginal
     step: Array
+    length: Array
     promised: Array
     radius: Array
     stride: Array
@@ -67,7 +69,7 @@ def newton_start(flat: np.ndarray, modes: tuple[np.ndarray, ...]) -> NewtonState
         stats=Stats(np.array(int(Outcome.RUNNING)), np.array(0)),
     )
     one, running = np.array(1.0), np.array(int(Outcome.RUNNING))
-    return NewtonState(flat, at, np.zeros(k), one, FIRST_RADIUS * one, one, running, np.array(0))
+    return NewtonState(flat, at, np.zeros(k), np.array(0.0), one, FIRST_RADIUS * one, one, running, np.array(0))
 
 
 def newton_steps(
@@ -112,7 +114,7 @@ def _newton_step(
     newton = -slope / curvature
     decrement = jnp.sum(slope**2 / jnp.maximum(curvature, LEAST_INFORMATION))
 
-    tried = jnp.linalg.norm(jnp.linalg.solve(T, state.step))
+    tried = state.length
     radius = jnp.where(ratio < 0.25, 0.25 * jnp.minimum(tried, state.radius), state.radius)
     radius = jnp.where((ratio > 0.75) & (tried > 0.9 * state.radius), jnp.maximum(radius, 2.0 * tried), radius)
     radius = jnp.where(first, FIRST_RADIUS, jnp.minimum(radius, LARGEST_RADIUS))
@@ -129,7 +131,8 @@ def _newton_step(
     small = jnp.maximum(tolerance, ROUNDING * jnp.abs(at.value))
     outcome = jnp.where(accept & (decrement < small), Outcome.CONVERGED, outcome)
     outcome = jnp.where(first & ~finite, Outcome.START_NOT_FINITE, outcome)
-    return NewtonState(flat, at, T @ (V @ scaled), promised, radius, stride, outcome, iterations)
+    length = jnp.linalg.norm(scaled)
+    return NewtonState(flat, at, T @ (V @ scaled), length, promised, radius, stride, outcome, iterations)
 
 
 def minimize_jaxopt(

@@ -376,7 +376,7 @@ def _modes(fit: Fit, layout: Layout) -> tuple[np.ndarray, ...]:
 def _factor_program(layout: Layout, flat: Array, u: tuple[Array, ...], data: ModelData) -> Any:
     """The factored Hessian of the joint negative log-likelihood in the spherical effects."""
     model = joint_model(layout)
-    return model.structure.factor(model.curvature(unflatten(layout, flat, data), u, data), data.members)
+    return model.structure.factor(model.hessian(unflatten(layout, flat, data), u, data), data.members)
 
 
 def _variance_program(layout: Layout, factor: Any, groups: Array, W: Array) -> Array:

@@ -62,7 +62,7 @@ def newton_program(
     params, u = unflatten(layout, state.flat, data), state.at.modes
     spread = lambda theta: model.report({**params, "theta": theta}, data)  # noqa: E731
     structure = model.structure
-    modes_vcov = structure.marginal_blocks(structure.factor(model.curvature(params, u, data), data.members))
+    modes_vcov = structure.marginal_blocks(structure.factor(model.hessian(params, u, data), data.members))
     return state, Report(spread(params["theta"]), jax.jacfwd(spread)(params["theta"]), modes_vcov)
 
 

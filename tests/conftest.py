@@ -48,8 +48,11 @@ def reference() -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture(autouse=True, scope="module")
 def free_memory() -> Iterator[None]:
-    """Compiled programs of one module are not needed by the next; hundreds of them are gigabytes."""
+    """Programs of one module are not needed by the next; hundreds are gigabytes and more memory maps than Linux has."""
     yield
     import jax
 
+    from glmmjax import programs
+
+    programs._compiled.clear()
     jax.clear_caches()

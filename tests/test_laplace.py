@@ -18,10 +18,11 @@ from glmmjax.laplace import marginal_derivatives, marginal_nll
 from glmmjax.model import joint_model
 from glmmjax.modes import find_modes
 
-CANONICAL = ["gaussian(identity)", "binomial(logit)", "poisson(log)", "nbinom1(log)", "nbinom2(log)", "Gamma(log)"]
-EVERY = [(family, "slope") for family in FAMILY_LINKS]
-EVERY += [(family, s) for family in CANONICAL for s in STRUCTURES if s != "slope"]
-REST = [(f, s) for f in FAMILY_LINKS for s in STRUCTURES if (f, s) not in EVERY]
+# By default every family and link with one structure and every structure with two families; the product is slow.
+SOME = [(family, "slope") for family in FAMILY_LINKS]
+SOME += [(family, structure) for family in ("poisson(log)", "nbinom2(log)") for structure in STRUCTURES]
+SOME = list(dict.fromkeys(SOME))
+REST = [(family, structure) for family in FAMILY_LINKS for structure in STRUCTURES if (family, structure) not in SOME]
 
 
 def check_derivatives(family: str, structure: str) -> None:
@@ -37,7 +38,7 @@ def check_derivatives(family: str, structure: str) -> None:
         np.testing.assert_allclose(jacobian, moved, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(("family", "structure"), EVERY)
+@pytest.mark.parametrize(("family", "structure"), SOME)
 def test_derivatives_equal_finite_differences(family: str, structure: str) -> None:
     check_derivatives(family, structure)
 
@@ -189,7 +190,7 @@ def test_undamped_newton_would_fail_where_the_damped_one_converges() -> None:
         u, found = to_numpy(find_modes(p.model, p.params(flat), p.modes, p.data))
         value = float(marginal_nll(p.model, p.params(flat), p.modes, p.data)[0])
         step = p.model.structure.solve(
-            p.model.structure.factor(p.model.curvature(p.params(flat), p.modes, p.data), p.data.members),
+            p.model.structure.factor(p.model.hessian(p.params(flat), p.modes, p.data), p.data.members),
             p.model.score(p.params(flat), p.modes, p.data),
         )
         overshot = float(p.model.nll(p.params(flat), tuple(-s for s in step), p.data))

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("0 vocabulary", "_types _status _errors _precision"),
     ("1 mathematics", "_special"),
     ("1 mathematics", "_links"),
-    ("1 mathematics", "hessians._cholesky hessians._levels"),
+    ("1 mathematics", "hessians._spd hessians._levels"),
     ("1 mathematics", "hessians._structure"),
     ("1 mathematics", "hessians.*"),
     ("1 mathematics", "hessians"),

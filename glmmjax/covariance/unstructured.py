@@ -22,8 +22,10 @@ def cholesky(theta: Array, q: int) -> Array:
     sd = jnp.exp(theta[:q])
     if q == 1:
         return sd[:, None]
-    rows, columns = np.tril_indices(q, -1)
-    unit = jnp.eye(q, dtype=theta.dtype).at[rows, columns].set(theta[q:])
+    rest = iter(theta[q:])
+    unit = jnp.stack(
+        [jnp.stack([next(rest) if j < i else jnp.full_like(sd[0], j == i) for j in range(q)]) for i in range(q)]
+    )
     return unit * (sd / jnp.sqrt(jnp.sum(unit**2, axis=1)))[:, None]
 
 

@@ -77,3 +77,15 @@ def symmetric_outer(W: Weights, Z: tuple[Array, ...], k: int, index: Array, n_gr
 def products(W: Weights, Z: tuple[Array, ...], k: int, m: int) -> list[list[Array]]:
     """``w_i z_ia z_ib`` for every effect a of level k and b of level m; (n,) each."""
     return [[W(k, a, m, b) * x * y for b, y in enumerate(Z[m])] for a, x in enumerate(Z[k])]
+
+
+def product(L: Array, v: Array) -> Array:
+    """``L v`` for one small matrix (d, e) and effects (e, G); a fused sum instead of a matrix product."""
+    return jnp.sum(L[:, :, None] * v[None], axis=1)
+
+
+def congruence(L: Array, S: Array, R: Array) -> Array:
+    """``L' S R`` for small factors (d, d), (e, e) and blocks S (d, e, ...); fused sums instead of matrix products."""
+    groups = (1,) * (S.ndim - 2)
+    left = jnp.sum(L.T.reshape(*L.shape, 1, *groups) * S[None], axis=1)
+    return jnp.sum(left[:, :, None] * R.reshape(1, *R.shape, *groups), axis=1)

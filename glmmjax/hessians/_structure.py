@@ -45,14 +45,14 @@ class Structure(Protocol):
     def multiply(self, H: Pairs, v: Random, members: Membership) -> Random:
         """``H v``."""
 
+    def logdet(self, H: Pairs, members: Membership) -> Array:
+        """``log |H|``, differentiable."""
+
     def factor(self, H: Pairs, members: Membership) -> Any:
-        """The factorization of H; its ``positive`` (n_blocks,) says which blocks are positive definite."""
+        """What :meth:`solve` needs of H; its ``positive`` (n_blocks,) says which blocks are positive definite."""
 
     def solve(self, factor: Any, g: Random) -> Random:
         """``H^-1 g``."""
-
-    def logdet(self, factor: Any) -> Array:
-        """``log |H|``."""
 
     def marginal_blocks(self, factor: Any) -> tuple[Array, ...]:
         """The diagonal blocks of ``H^-1``, (d_k, d_k, G_k) per level."""

@@ -1,10 +1,10 @@
-"""Nested grouping factors: a tree of small blocks, factored from the leaves to the roots.
+"""Nested grouping factors: a tree of small blocks, eliminated from the leaves to the roots.
 
 With one factor H is block-diagonal. With nested factors (classes in schools in towns) the blocks of the finest level
 are eliminated first; what they leave on their ancestors is again block-structured, so the cost stays linear in the
 number of groups.
 
-    H_kk = L_k L_k',   M_kl = L_k^-1 H_kl,   H_lm <- H_lm - sum over the groups of k in each group of l of M_kl' M_km
+    B_kl = H_kk^-1 H_kl,   H_lm <- H_lm - sum over the groups of k in each group of l of H_kl' B_km
 """
 
 from __future__ import annotations
@@ -15,17 +15,27 @@ import jax
 import jax.numpy as jnp
 
 from glmmjax._types import Array, Random
-from glmmjax.hessians import _cholesky as chol
-from glmmjax.hessians._levels import Level, Membership, Pairs, Weights, products, sum_by, symmetric_outer, take
+from glmmjax.hessians import _spd as spd
+from glmmjax.hessians._levels import (
+    Level,
+    Membership,
+    Pairs,
+    Weights,
+    congruence,
+    products,
+    sum_by,
+    symmetric_outer,
+    take,
+)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class BlocksFactor:
-    """Factors ``L[k]`` (d_k, d_k, G_k), couplings ``M[k, l]`` (d_k, d_l, G_k), and the flag of each root group."""
+    """What elimination leaves: ``V[k] = H_kk^-1`` (d_k, d_k, G_k), ``B[k, l]`` (d_k, d_l, G_k), flags of the roots."""
 
-    L: tuple[Array, ...]
-    M: Pairs
+    V: tuple[Array, ...]
+    B: Pairs
     parents: dict[tuple[int, int], Array]
     positive: Array
 
@@ -68,7 +78,7 @@ class Blocks:
 
     def transform(self, S: Pairs, L: tuple[Array, ...]) -> Pairs:
         """``L' S L + I`` for one factor ``L[k]`` (d_k, d_k) per level."""
-        H = {(k, m): jnp.einsum("ji,jlg,lm->img", L[k], block, L[m]) for (k, m), block in S.items()}
+        H = {(k, m): congruence(L[k], block, L[m]) for (k, m), block in S.items()}
         return self._add_identity(H, [jnp.ones(level.n_groups) for level in self.levels])
 
     def damp(self, H: Pairs, damping: Array, members: Membership) -> Pairs:
@@ -77,72 +87,69 @@ class Blocks:
 
     def multiply(self, H: Pairs, v: Random, members: Membership) -> Random:
         """``H v``."""
-        out = [jnp.einsum("ijg,jg->ig", H[k, k], x) for k, x in enumerate(v)]
+        out = [spd.product(H[k, k], x) for k, x in enumerate(v)]
         for (k, m), parent in members.parents.items():
-            out[k] = out[k] + jnp.einsum("ijg,jg->ig", H[k, m], take(v[m], parent))
-            out[m] = out[m] + sum_by(jnp.einsum("ijg,ig->jg", H[k, m], v[k]), parent, self.levels[m].n_groups)
+            out[k] = out[k] + spd.product(H[k, m], take(v[m], parent))
+            out[m] = out[m] + sum_by(spd.product(spd.transpose(H[k, m]), v[k]), parent, self.levels[m].n_groups)
         return tuple(out)
 
     def factor(self, H: Pairs, members: Membership) -> BlocksFactor:
-        """The factorization of H, with a flag per independent block that says whether it is positive definite."""
-        n_levels = len(self.levels)
-        H = dict(H)
-        L: list[Array] = []
-        M: Pairs = {}
+        """H after elimination, with a flag per independent block that says whether it is positive definite."""
+        remaining, B = self._eliminate(H, members)
         positive = jnp.ones(self.n_blocks, dtype=bool)
-        for k in range(n_levels):
-            Lk, good = chol.cholesky(H[k, k])
-            L.append(Lk)
-            positive = positive & (self.sum_blocks((~good).astype(jnp.int32), k, members) == 0)
-            for m in range(k + 1, n_levels):
-                M[k, m] = chol.solve_lower(Lk, H[k, m])
-            for a in range(k + 1, n_levels):
-                parent, n_groups = members.parents[k, a], self.levels[a].n_groups
-                for b in range(a, n_levels):
-                    H[a, b] = H[a, b] - sum_by(jnp.einsum("ijg,ikg->jkg", M[k, a], M[k, b]), parent, n_groups)
-        return BlocksFactor(tuple(L), M, members.parents, positive)
+        for k, A in enumerate(remaining):
+            bad = ~spd.cholesky(A)[1]
+            positive = positive & (self.sum_blocks(bad.astype(jnp.int32), k, members) == 0)
+        return BlocksFactor(tuple(spd.inverse(A) for A in remaining), B, members.parents, positive)
+
+    def logdet(self, H: Pairs, members: Membership) -> Array:
+        """``log |H|``."""
+        remaining, _ = self._eliminate(H, members)
+        return sum((jnp.sum(spd.logdet(A)) for A in remaining), start=jnp.zeros(()))
 
     def solve(self, factor: BlocksFactor, g: Random) -> Random:
         """``H^-1 g``."""
-        n_levels = len(self.levels)
         x = list(g)
-        for k in range(n_levels):
-            x[k] = chol.solve_lower(factor.L[k], x[k])
-            for m in range(k + 1, n_levels):
-                carried = jnp.einsum("ijg,ig->jg", factor.M[k, m], x[k])
-                x[m] = x[m] - sum_by(carried, factor.parents[k, m], self.levels[m].n_groups)
-        for k in reversed(range(n_levels)):
-            for m in range(k + 1, n_levels):
-                x[k] = x[k] - jnp.einsum("ijg,jg->ig", factor.M[k, m], take(x[m], factor.parents[k, m]))
-            x[k] = chol.solve_upper(factor.L[k], x[k])
+        for (k, m), parent in factor.parents.items():
+            carried = spd.product(spd.transpose(factor.B[k, m]), x[k])
+            x[m] = x[m] - sum_by(carried, parent, self.levels[m].n_groups)
+        x = [spd.product(V, y) for V, y in zip(factor.V, x, strict=True)]
+        for (k, m), parent in reversed(factor.parents.items()):
+            x[k] = x[k] - spd.product(factor.B[k, m], take(x[m], parent))
         return tuple(x)
-
-    def logdet(self, factor: BlocksFactor) -> Array:
-        """``log |H|``."""
-        return sum((chol.logdet(L) for L in factor.L), start=jnp.zeros(()))
 
     def marginal_blocks(self, factor: BlocksFactor) -> tuple[Array, ...]:
         """The diagonal blocks of ``H^-1``, (d_k, d_k, G_k) per level: Takahashi's recursion from the roots.
 
-        With x the effects of a group and a those of its ancestors, ``x | a`` has covariance ``(L L')^-1`` and mean
-        ``-L'^-1 M a``.
+        With x the effects of a group and a those of its ancestors, ``x | a`` has covariance V and mean ``-B a``.
         """
-        n_levels = len(self.levels)
+        last = len(self.levels) - 1
         joint: dict[int, Array] = {}  # covariance of a group's effects and its ancestors', finest first
-        for k in reversed(range(n_levels)):
-            L = factor.L[k]
-            half = chol.solve_lower(L, jnp.broadcast_to(jnp.eye(L.shape[0])[:, :, None], L.shape))
-            own = jnp.einsum("jig,jkg->ikg", half, half)
-            if k == n_levels - 1:
-                joint[k] = own
+        for k in reversed(range(len(self.levels))):
+            if k == last:
+                joint[k] = factor.V[k]
                 continue
-            B = -chol.solve_upper(L, jnp.concatenate([factor.M[k, m] for m in range(k + 1, n_levels)], axis=1))
+            B = -jnp.concatenate([factor.B[k, m] for m in range(k + 1, last + 1)], axis=1)
             ancestors = jnp.take(joint[k + 1], factor.parents[k, k + 1], axis=2)
-            across = jnp.einsum("ijg,jkg->ikg", B, ancestors)
-            top = jnp.concatenate([own + jnp.einsum("ijg,kjg->ikg", across, B), across], axis=1)
-            bottom = jnp.concatenate([jnp.swapaxes(across, 0, 1), ancestors], axis=1)
+            across = spd.product(B, ancestors)
+            top = jnp.concatenate([factor.V[k] + spd.product(across, spd.transpose(B)), across], axis=1)
+            bottom = jnp.concatenate([spd.transpose(across), ancestors], axis=1)
             joint[k] = jnp.concatenate([top, bottom], axis=0)
         return tuple(joint[k][: level.n_effects, : level.n_effects] for k, level in enumerate(self.levels))
+
+    def _eliminate(self, H: Pairs, members: Membership) -> tuple[list[Array], Pairs]:
+        """The diagonal blocks as they stand when their turn comes, and the couplings ``B``."""
+        n_levels = len(self.levels)
+        H, B = dict(H), {}
+        for k in range(n_levels - 1):
+            V = spd.inverse(H[k, k])
+            for m in range(k + 1, n_levels):
+                B[k, m] = spd.product(V, H[k, m])
+            for a in range(k + 1, n_levels):
+                parent, n_groups = members.parents[k, a], self.levels[a].n_groups
+                for b in range(a, n_levels):
+                    H[a, b] = H[a, b] - sum_by(spd.product(spd.transpose(H[k, a]), B[k, b]), parent, n_groups)
+        return [H[k, k] for k in range(n_levels)], B
 
     def _add_identity(self, H: Pairs, scale: list[Array]) -> Pairs:
         diagonal = {

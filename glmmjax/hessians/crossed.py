@@ -1,6 +1,6 @@
 """Crossed grouping factors: eliminate the largest block-diagonal factor, keep the rest dense.
 
-    H = [[D, C], [C', E]],   D = L L' by blocks,   B = L^-1 C,   S = E - B' B,   log|H| = log|D| + log|S|
+    H = [[D, C], [C', E]],   B = D^-1 C,   S = E - C' B,   log|H| = log|D| + log|S|
 
 The cost is that of a dense Cholesky factorization of S, whose size is the number of effects outside the largest factor.
 """
@@ -13,16 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from glmmjax._types import Array, Random
-from glmmjax.hessians import _cholesky as chol
-from glmmjax.hessians._levels import Level, Membership, Pairs, Weights, products, symmetric_outer
+from glmmjax.hessians import _spd as spd
+from glmmjax.hessians._levels import Level, Membership, Pairs, Weights, congruence, products, symmetric_outer
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class CrossedFactor:
-    """Blocks ``L`` (d, d, G) of the eliminated level, coupling ``B`` (d, m, G), factor ``S`` (m, m), the flag (1,)."""
+    """``V = D^-1`` by blocks (d, d, G), ``B`` (d, m, G), the Cholesky factor of S (m, m, 1), the flag (1,)."""
 
-    L: Array
+    V: Array
     B: Array
     S: Array
     positive: Array
@@ -65,7 +65,7 @@ class Crossed:
 
     def transform(self, S: Pairs, L: tuple[Array, ...]) -> Pairs:
         """``L' S L + I`` for one factor ``L[k]`` (d_k, d_k) per level."""
-        H = {(k, m): jnp.einsum("ji,jl...,lm->im...", L[k], block, L[m]) for (k, m), block in S.items()}
+        H = {(k, m): congruence(L[k], block, L[m]) for (k, m), block in S.items()}
         return self.damp(H, jnp.ones(1), Membership((), {}))
 
     def damp(self, H: Pairs, damping: Array, members: Membership) -> Pairs:
@@ -77,7 +77,7 @@ class Crossed:
 
     def multiply(self, H: Pairs, v: Random, members: Membership) -> Random:
         """``H v``."""
-        out = [jnp.einsum("ijg,jg->ig", H[k, k], x) for k, x in enumerate(v)]
+        out = [spd.product(H[k, k], x) for k, x in enumerate(v)]
         for k, m in H:
             if k != m:
                 out[k] = out[k] + jnp.einsum("ijgh,jh->ig", H[k, m], v[m])
@@ -85,39 +85,43 @@ class Crossed:
         return tuple(out)
 
     def factor(self, H: Pairs, members: Membership) -> CrossedFactor:
-        """The factorization of H, with one flag that says whether it is positive definite."""
-        first, rest = self.levels[0], range(1, len(self.levels))
-        L, good = chol.cholesky(H[0, 0])
-        blocks = [jnp.moveaxis(H[0, m], 2, 3).reshape(first.n_effects, -1, first.n_groups) for m in rest]
-        B = chol.solve_lower(L, jnp.concatenate(blocks, axis=1))
-        S, dense = chol.cholesky((self._rest(H) - jnp.einsum("img,ing->mn", B, B))[:, :, None])
-        return CrossedFactor(L, B, S, (jnp.all(good) & dense[0])[None])
+        """H after elimination, with one flag that says whether it is positive definite."""
+        V, B, S = self._eliminate(H)
+        L, dense = spd.cholesky(S)
+        return CrossedFactor(V, B, L, (jnp.all(spd.cholesky(H[0, 0])[1]) & dense[0])[None])
+
+    def logdet(self, H: Pairs, members: Membership) -> Array:
+        """``log |H|``."""
+        return jnp.sum(spd.logdet(H[0, 0])) + spd.logdet(self._eliminate(H)[2])[0]
 
     def solve(self, factor: CrossedFactor, g: Random) -> Random:
         """``H^-1 g``."""
-        first = chol.solve_lower(factor.L, g[0])
-        rest = jnp.concatenate([x.reshape(-1) for x in g[1:]]) - jnp.einsum("img,ig->m", factor.B, first)
-        rest = chol.solve_upper(factor.S, chol.solve_lower(factor.S, rest[:, None]))[:, 0]
-        first = chol.solve_upper(factor.L, first - jnp.einsum("img,m->ig", factor.B, rest))
+        rest = jnp.concatenate([x.reshape(-1) for x in g[1:]]) - jnp.einsum("img,ig->m", factor.B, g[0])
+        rest = spd.solve_upper(factor.S, spd.solve_lower(factor.S, rest[:, None]))[:, 0]
+        first = spd.product(factor.V, g[0]) - jnp.einsum("img,m->ig", factor.B, rest)
         parts = jnp.split(rest, self._bounds()[1:-1])
         return (first, *(part.reshape(x.shape) for part, x in zip(parts, g[1:], strict=True)))
 
-    def logdet(self, factor: CrossedFactor) -> Array:
-        """``log |H|``."""
-        return chol.logdet(factor.L) + chol.logdet(factor.S)
-
     def marginal_blocks(self, factor: CrossedFactor) -> tuple[Array, ...]:
         """The diagonal blocks of ``H^-1``, (d_k, d_k, G_k) per level."""
-        m = factor.S.shape[0]
-        half = chol.solve_lower(factor.S, jnp.eye(m)[:, :, None])[:, :, 0]
+        half = spd.solve_lower(factor.S, jnp.eye(len(factor.S))[:, :, None])[:, :, 0]
         inverse = half.T @ half
-        own = chol.solve_lower(factor.L, jnp.broadcast_to(jnp.eye(factor.L.shape[0])[:, :, None], factor.L.shape))
-        A = chol.solve_upper(factor.L, factor.B)
-        blocks = [jnp.einsum("jig,jkg->ikg", own, own) + jnp.einsum("img,mn,jng->ijg", A, inverse, A)]
+        blocks = [factor.V + jnp.einsum("img,mn,jng->ijg", factor.B, inverse, factor.B)]
         for level, start in zip(self.levels[1:], self._bounds()[:-1], strict=True):
             index = start + jnp.arange(level.n_effects * level.n_groups).reshape(level.n_effects, level.n_groups)
             blocks.append(inverse[index[:, None, :], index[None, :, :]])
         return tuple(blocks)
+
+    def _eliminate(self, H: Pairs) -> tuple[Array, Array, Array]:
+        """``D^-1``, B and the Schur complement S (m, m, 1)."""
+        first = self.levels[0]
+        blocks = [
+            jnp.moveaxis(H[0, m], 2, 3).reshape(first.n_effects, -1, first.n_groups) for m in range(1, len(self.levels))
+        ]
+        C = jnp.concatenate(blocks, axis=1)
+        V = spd.inverse(H[0, 0])
+        B = jnp.einsum("ijg,jmg->img", V, C)
+        return V, B, (self._rest(H) - jnp.einsum("img,ing->mn", C, B))[:, :, None]
 
     def _bounds(self) -> list[int]:
         """Where each level of the rest begins in the dense part, and where the last one ends."""

@@ -80,14 +80,16 @@ class Problem:
     def marginal(self, flat: np.ndarray) -> Marginal:
         """Value, gradient and Hessian of the marginal negative log-likelihood, NumPy."""
         with double_precision():
-            return to_numpy(_marginal(self.layout)(np.asarray(flat), self.modes, self.data))
+            return to_numpy(compiled_marginal(self.layout)(np.asarray(flat), self.modes, self.data))
 
     def params(self, flat: np.ndarray) -> dict[str, Any]:
         return unflatten(self.layout, flat, self.data)
 
 
 @cache
-def _marginal(layout: Layout) -> Any:
+def compiled_marginal(layout: Layout) -> Any:
+    """``(flat, modes, data) -> Marginal``, compiled."""
+
     def derivatives(flat: Any, modes: Any, data: ModelData) -> Marginal:
         return marginal_derivatives(joint_model(layout), unflatten(layout, flat, data), modes, data)
 

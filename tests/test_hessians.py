@@ -50,13 +50,10 @@ def dense(structure: Any, H: Any, members: Membership) -> np.ndarray:
     """H as one matrix, column by column."""
     shapes = [(level.n_effects, level.n_groups) for level in structure.levels]
     bounds = np.cumsum([np.prod(s) for s in shapes])
-    columns = []
-    multiply = jax.jit(structure.multiply)
-    for i in range(bounds[-1]):
-        parts = np.split(np.eye(bounds[-1])[i], bounds[:-1])
-        v = tuple(part.reshape(s) for part, s in zip(parts, shapes, strict=True))
-        columns.append(flatten(multiply(H, v, members)))
-    return np.stack(columns, axis=1)
+    parts = np.split(np.eye(bounds[-1]), bounds[:-1], axis=1)
+    basis = tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
+    columns = jax.jit(jax.vmap(lambda v: structure.multiply(H, v, members)))(basis)
+    return np.concatenate([np.asarray(x).reshape(len(x), -1) for x in columns], axis=1).T
 
 
 def flatten(v: Any) -> np.ndarray:
@@ -86,23 +83,24 @@ def test_every_operation_equals_dense_algebra(name: str) -> None:
     g = tuple(rng.normal(size=(level.n_effects, level.n_groups)) for level in structure.levels)
     damping = rng.uniform(0, 1, structure.n_blocks)
 
+    def assembled(w: Any) -> Any:
+        return structure.transform(structure.assemble(lambda k, a, m, b: w, Z, members), L)
+
     def work(w: Any) -> Any:
-        H = structure.transform(structure.assemble(lambda k, a, m, b: w, Z, members), L)
+        H = assembled(w)
         factor = structure.factor(H, members)
-        return (
-            H,
-            factor.positive,
-            structure.solve(factor, g),
-            structure.logdet(H, members),
-            structure.marginal_blocks(factor),
-        )
+        damped = structure.damp(H, damping, members)
+        return H, damped, factor.positive, structure.solve(factor, g), structure.marginal_blocks(factor)
+
+    def logdet_of(w: Any) -> Any:
+        return structure.logdet(assembled(w), members)
 
     with double_precision():
-        H, positive, x, logdet, blocks = to_numpy(jax.jit(work)(w))
-        matrix = dense(structure, H, members)
-        damped = dense(structure, structure.damp(H, damping, members), members)
-        slope = jax.grad(lambda w: work(w)[3])(w)
-        many = to_numpy(jax.vmap(lambda w: work(w)[3])(np.stack([w, 2 * w])))
+        H, H_damped, positive, x, blocks = to_numpy(jax.jit(work)(w))
+        matrix, damped = dense(structure, H, members), dense(structure, H_damped, members)
+        logdet, slope = to_numpy(jax.jit(jax.value_and_grad(logdet_of))(w))
+        many = to_numpy(jax.jit(jax.vmap(logdet_of))(np.stack([w, 2 * w])))
+        spread = [np.asarray(structure.spread_blocks(damping, k, members)) for k in range(len(structure.levels))]
     exact = expected(structure, members, Z, w, L)
     np.testing.assert_allclose(matrix, exact, atol=1e-10)
     assert np.all(positive)
@@ -117,12 +115,7 @@ def test_every_operation_equals_dense_algebra(name: str) -> None:
         )
         np.testing.assert_allclose(blocks[k], np.einsum("igjg->ijg", own), atol=1e-9)
         start += size
-    added = np.concatenate(
-        [
-            np.tile(np.asarray(structure.spread_blocks(damping, k, members)), v.n_effects)
-            for k, v in enumerate(structure.levels)
-        ]
-    )
+    added = np.concatenate([np.tile(t, level.n_effects) for t, level in zip(spread, structure.levels, strict=True)])
     np.testing.assert_allclose(damped - matrix, np.diag(added), atol=1e-10)
     h = 1e-6
     step = np.zeros(N)
@@ -139,15 +132,14 @@ def test_a_matrix_that_is_not_positive_definite_is_flagged(name: str) -> None:
     w = np.where(members.rows[-1] == 0, -50.0, 1.0)
     Z = tuple(np.ones((level.n_effects, N)) + np.arange(level.n_effects)[:, None] for level in structure.levels)
     L = tuple(np.eye(level.n_effects) for level in structure.levels)
+    ones = tuple(np.ones((level.n_effects, level.n_groups)) for level in structure.levels)
+
+    def work(w: Any) -> Any:
+        factor = structure.factor(structure.transform(structure.assemble(lambda k, a, m, b: w, Z, members), L), members)
+        return factor.positive, structure.solve(factor, ones)
+
     with double_precision():
-        H = structure.transform(structure.assemble(lambda k, a, m, b: w, Z, members), L)
-        factor = structure.factor(H, members)
-        positive, solved = to_numpy(
-            (
-                factor.positive,
-                structure.solve(factor, tuple(np.ones((v.n_effects, v.n_groups)) for v in structure.levels)),
-            )
-        )
+        positive, solved = to_numpy(jax.jit(work)(w))
     assert not positive[0]
     assert np.all(positive[1:])
     assert all(np.all(np.isfinite(x)) for x in solved)

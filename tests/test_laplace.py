@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import FAMILY_LINKS, STRUCTURES, Problem, central_differences, data_for, problem
+from problems import FAMILY_LINKS, STRUCTURES, Problem, central_differences, compiled_marginal, data_for, problem
 from scipy import integrate, optimize, stats
 
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
 from glmmjax.hessians import zeros
-from glmmjax.laplace import marginal_derivatives, marginal_nll
-from glmmjax.model import joint_model
+from glmmjax.laplace import marginal_nll
 from glmmjax.modes import find_modes
 
 # By default every family and link with one structure and every structure with two families; the product is slow.
@@ -158,8 +157,8 @@ def test_derivatives_equal_those_of_unrolled_newton_steps(structure: str) -> Non
 
     at = p.marginal(p.flat)
     with double_precision():
-        value, gradient = jax.value_and_grad(oracle)(jnp.asarray(p.flat), at.modes)
-        hessian = jax.hessian(oracle)(jnp.asarray(p.flat), at.modes)
+        value, gradient = jax.jit(jax.value_and_grad(oracle))(jnp.asarray(p.flat), at.modes)
+        hessian = jax.jit(jax.hessian(oracle))(jnp.asarray(p.flat), at.modes)
     np.testing.assert_allclose(at.value, value, rtol=1e-12)
     np.testing.assert_allclose(at.gradient, gradient, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(at.hessian, hessian, rtol=1e-9, atol=1e-9)
@@ -174,7 +173,7 @@ def test_modes_do_not_depend_on_the_start(structure: str) -> None:
         find = jax.jit(lambda flat, u: find_modes(p.model, p.params(flat), u, p.data))
         near, stats_near = to_numpy(find(p.flat, p.modes))
         other, stats_far = to_numpy(find(p.flat, far))
-        score = to_numpy(p.model.score(p.params(p.flat), near, p.data))
+        score = to_numpy(jax.jit(lambda u: p.model.score(p.params(p.flat), u, p.data))(near))
     assert stats_near.outcome == stats_far.outcome == Outcome.CONVERGED
     for a, b, g in zip(near, other, score, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
@@ -183,28 +182,38 @@ def test_modes_do_not_depend_on_the_start(structure: str) -> None:
 
 def test_undamped_newton_would_fail_where_the_damped_one_converges() -> None:
     """Counts near 1e4 with effects that start at zero: the first Newton step overflows."""
-    frame = data_for("poisson").assign(y=lambda d: 10_000.0 + np.arange(len(d)))
-    p = problem("poisson", "intercept", frame)
+    p = problem("poisson", "intercept", data_for("poisson").assign(y=lambda d: 10_000.0 + np.arange(len(d))))
     flat = np.array([0.0, 0.0, np.log(3.0)])
+
+    def overshoot(flat: jax.Array) -> jax.Array:
+        at = p.model.expand(p.params(flat), p.modes, p.data)
+        step = p.model.structure.solve(p.model.structure.factor(at.hessian, p.data.members), at.score)
+        return p.model.nll(p.params(flat), tuple(-s for s in step), p.data)
+
     with double_precision():
-        u, found = to_numpy(find_modes(p.model, p.params(flat), p.modes, p.data))
-        value = float(marginal_nll(p.model, p.params(flat), p.modes, p.data)[0])
-        step = p.model.structure.solve(
-            p.model.structure.factor(p.model.hessian(p.params(flat), p.modes, p.data), p.data.members),
-            p.model.score(p.params(flat), p.modes, p.data),
-        )
-        overshot = float(p.model.nll(p.params(flat), tuple(-s for s in step), p.data))
-    assert not np.isfinite(overshot)
-    assert found.outcome == Outcome.CONVERGED and np.isfinite(value)
-    assert np.all(np.isfinite(u[0]))
+        assert not np.isfinite(jax.jit(overshoot)(flat))
+    at = p.marginal(flat)
+    assert at.stats.outcome == Outcome.CONVERGED and np.isfinite(at.value)
 
 
 def test_a_search_that_fails_gives_no_value() -> None:
-    frame = data_for("poisson")
-    p = problem("poisson", "intercept", frame)
+    p = problem("poisson", "intercept")
+    at = p.marginal(np.array([np.nan, 0.0, 0.0]))
+    assert np.isinf(at.value) and at.stats.outcome != Outcome.CONVERGED
+
+
+@pytest.mark.parametrize("structure", ["slope", "crossed"])
+def test_the_modes_bring_their_own_derivative(structure: str) -> None:
+    """Reverse mode through the marginal, and forward over reverse, equal the explicit formulas."""
+    p = problem("nbinom2", structure)
+
+    def value(flat: jax.Array) -> jax.Array:
+        return marginal_nll(p.model, p.params(flat), p.modes, p.data)[0]
+
     with double_precision():
-        value, (_, found) = to_numpy(marginal_nll(p.model, p.params(np.array([np.nan, 0.0, 0.0])), p.modes, p.data))
-    assert np.isinf(value) and found.outcome != Outcome.CONVERGED
+        gradient, hessian = to_numpy(jax.jit(lambda x: (jax.grad(value)(x), jax.hessian(value)(x)))(p.flat))
+    np.testing.assert_allclose(gradient, p.marginal(p.flat).gradient, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(hessian, p.marginal(p.flat).hessian, rtol=1e-8, atol=1e-8)
 
 
 def test_padding_is_neutral() -> None:
@@ -225,7 +234,7 @@ def test_padding_is_neutral() -> None:
     )
     modes = zeros((wide,))
     with double_precision():
-        padded = to_numpy(marginal_derivatives(joint_model(layout), p.params(p.flat), modes, data))
+        padded = to_numpy(compiled_marginal(layout)(p.flat, modes, data))
     assert data.y.shape == (n + extra,)
     np.testing.assert_allclose(padded.value, p.marginal(p.flat).value, rtol=1e-13)
     np.testing.assert_allclose(padded.hessian, p.marginal(p.flat).hessian, rtol=1e-10, atol=1e-10)

@@ -18,6 +18,7 @@ from glmmjax.families import Family
 from glmmjax.layout import Layout, beta_name
 
 IRLS_STEPS = 8
+HALVINGS = 6
 EM_STEPS = 6
 LARGEST_SAMPLE = 20_000
 
@@ -61,24 +62,37 @@ def _irls(design: Design, family: Family, T: np.ndarray) -> _Working:
     part = design.components["cond"]
     link, X = family.link, part.X @ T
     y = design.y / design.trials
+
+    def at(coefficients: np.ndarray) -> _Working:
+        eta = X @ coefficients + part.offset
+        mu, slope = link.inverse(eta, NUMPY), _slope(link, eta)
+        return _Working(coefficients, (y - mu) / slope, slope, mu)
+
+    def usable(working: _Working, eta: np.ndarray) -> bool:
+        inside = link.valid is None or bool(np.all(link.valid(eta)))
+        return inside and bool(np.all(np.isfinite(working.residual)) and np.all(np.isfinite(working.slope)))
+
     mu = np.asarray(family.start_mu(design.y, design.trials), dtype=float)
     eta = np.asarray(link.link(mu), dtype=float)
-    coefficients = np.zeros(X.shape[1])
     slope = _slope(link, eta)
+    center = float(link.link(np.average(mu, weights=design.weights)))
+    current = at(np.linalg.lstsq(X, center - part.offset, rcond=None)[0])
     for _ in range(IRLS_STEPS):
         weights = design.weights * slope**2 / family.start_variance(mu, design.trials)
         target = eta - part.offset + (y - mu) / slope
-        new = np.linalg.lstsq((X.T * weights) @ X, X.T @ (weights * target), rcond=None)[0]
-        new_eta = X @ new + part.offset
-        new_mu, new_slope = link.inverse(new_eta, NUMPY), _slope(link, new_eta)
-        usable = np.isfinite(new_mu) & np.isfinite(new_slope) & (new_slope != 0)
-        if not np.all(usable) or (link.valid is not None and not np.all(link.valid(new_eta))):
+        full = np.linalg.lstsq((X.T * weights) @ X, X.T @ (weights * target), rcond=None)[0]
+        for halving in range(HALVINGS):
+            new = at(current.beta + 0.5**halving * (full - current.beta))
+            eta = X @ new.beta + part.offset
+            if usable(new, eta):
+                break
+        else:
             break
-        change = np.max(np.abs(new - coefficients), initial=0.0)
-        coefficients, eta, mu, slope = new, new_eta, new_mu, new_slope
+        change = np.max(np.abs(new.beta - current.beta), initial=0.0)
+        current, mu, slope = new, new.mu, new.slope
         if change < 1e-4:
             break
-    return _Working(T @ coefficients, (y - mu) / slope, slope, mu)
+    return current._replace(beta=T @ current.beta)
 
 
 def _slope(link: Link, eta: np.ndarray) -> np.ndarray:

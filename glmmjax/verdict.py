@@ -66,6 +66,11 @@ def judge(
     singular, at_boundary = _singular(design, layout, modes_vcov)
     boundary = np.zeros(len(state.flat), dtype=bool)
     boundary[len(boundary) - len(at_boundary) :] = at_boundary
+    limit = _dispersion_limit(design, family, state)
+    if limit is not None:
+        boundary[limit] = True
+        phi = np.exp(state.flat[limit])
+        singular = (*singular, f"the {family.phi_name}, {phi:.2g}, is at the end of its range: fit the family's limit")
     vcov, pd_hess = _vcov(state.at.hessian, scale, ~boundary)
     separated = _separated(design.components["cond"], family, state.flat, vcov)
     unidentified = () if separated or not pd_hess else _unidentified(state.at.hessian, scale, ~boundary, names)
@@ -108,6 +113,15 @@ def _singular(design: Design, layout: Layout, modes_vcov: tuple[np.ndarray, ...]
                 mask[width:] |= (rows == j) | (columns == j)
         undetermined.append(mask)
     return tuple(findings), np.concatenate(undetermined) if undetermined else np.zeros(0, dtype=bool)
+
+
+def _dispersion_limit(design: Design, family: Family, state: NewtonState) -> int | None:
+    """The position of the log dispersion if it is one number and the data no longer inform it, as in Poisson counts."""
+    part = design.components.get("disp")
+    if not family.has_dispersion or part is None or part.X.shape[1] != 1:
+        return None
+    position = design.components["cond"].X.shape[1]
+    return position if abs(state.at.hessian[position, position]) < LEAST_INFORMATION else None
 
 
 def _vcov(hessian: np.ndarray, scale: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, bool]:

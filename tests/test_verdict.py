@@ -68,3 +68,15 @@ def test_effects_that_cannot_be_told_apart_are_named() -> None:
     y = rng.normal(size=10)[g] + rng.normal(size=60)
     fit = gj.glmm("y ~ 1 + (1 | g) + (1 | names)", {"y": y, "g": g, "names": np.array([f"n{i}" for i in g])})
     assert "not identified: the data do not tell apart theta_1 | g.1 and theta_1 | names.1" in fit.status
+
+
+def test_a_dispersion_at_its_limit_is_said_and_the_rest_is_poisson() -> None:
+    """Counts that vary less than Poisson: the negative binomial goes to its limit."""
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-1, 1, 300)
+    data = {"y": np.round(np.exp(1 + 0.5 * x)), "x": x}
+    for family in ("nbinom1", "nbinom2"):
+        fit, poisson = gj.glmm("y ~ x", data, family), gj.glmm("y ~ x", data, "poisson")
+        assert "singular: the dispersion parameter" in fit.status and fit.converged
+        assert fit.llf == pytest.approx(poisson.llf, abs=1e-5)
+        np.testing.assert_allclose(fit.bse, poisson.bse, rtol=1e-4)

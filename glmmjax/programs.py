@@ -6,6 +6,7 @@ A program takes the state of the outer iteration some evaluations further and re
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -91,7 +92,9 @@ def jaxopt_program(
     return minimize_jaxopt(method, value_and_gradient, x, tolerance, max_iter)
 
 
-_compiled: dict[Any, Any] = {}
+# Every program holds hundreds of memory maps, of which a process has a limited number: only the last ones are kept.
+MAX_PROGRAMS = 64
+_compiled: OrderedDict[Any, Any] = OrderedDict()
 
 
 def compiled(program: Any, static: tuple[Any, ...], arguments: tuple[Any, ...]) -> tuple[Any, float]:
@@ -105,6 +108,7 @@ def compiled(program: Any, static: tuple[Any, ...], arguments: tuple[Any, ...]) 
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
     key = (program, static, tree, shapes, device)
     if key in _compiled:
+        _compiled.move_to_end(key)
         return _compiled[key], 0.0
     began = time.perf_counter()
     signature = (str(tree), shapes, str(device))
@@ -113,4 +117,6 @@ def compiled(program: Any, static: tuple[Any, ...], arguments: tuple[Any, ...]) 
         executable = jax.jit(partial(program, *static)).lower(*arguments).compile()
         compilation_cache.write(program, static, signature, executable)
     _compiled[key] = executable
+    if len(_compiled) > MAX_PROGRAMS:
+        _compiled.popitem(last=False)
     return executable, time.perf_counter() - began

@@ -47,6 +47,16 @@ def test_the_same_structure_is_not_traced_again(salamanders: pd.DataFrame, count
     assert fits[1].nobs == len(other) - 2
 
 
+def test_only_the_last_programs_are_kept(counts: gj.Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "MAX_PROGRAMS", 1)
+    monkeypatch.setattr(programs, "_compiled", programs.OrderedDict())
+    with double_precision():
+        for size in (1, 2, 1):
+            program, seconds = programs.compiled(jax.numpy.add, (), (np.zeros(size), np.ones(size)))
+            assert seconds > 0 and program(np.zeros(size), np.ones(size)).shape == (size,)
+    assert len(programs._compiled) == 1
+
+
 def test_three_responses_in_one_call_equal_three_fits(salamanders: pd.DataFrame, counts: gj.Fit) -> None:
     rng = np.random.default_rng(1)
     responses = np.stack([salamanders["count"], rng.poisson(counts.fitted()), rng.poisson(1.5, counts.nobs)]).astype(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import jax
@@ -22,6 +23,14 @@ SOME = [(family, "slope") for family in FAMILY_LINKS]
 SOME += [(family, structure) for family in ("poisson(log)", "nbinom2(log)") for structure in STRUCTURES]
 SOME = list(dict.fromkeys(SOME))
 REST = [(family, structure) for family in FAMILY_LINKS for structure in STRUCTURES if (family, structure) not in SOME]
+
+
+@pytest.fixture(autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Each test compiles its own program, of hundreds of memory maps; a process has a limited number."""
+    yield
+    compiled_marginal.cache_clear()
+    jax.clear_caches()
 
 
 def check_derivatives(family: str, structure: str) -> None:

@@ -72,7 +72,7 @@ def glmm(
 
     >>> from glmmjax import datasets, glmm
     >>> fit = glmm("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-    >>> round(fit.llf, 3), round(fit.params["Days"], 3)
+    >>> round(fit.llf, 3), float(round(fit.params["Days"], 3))
     (-875.97, 10.467)
     """
     if unknown:

@@ -95,7 +95,7 @@ def term_estimates(design: Design, layout: Layout, state: NewtonState, report: R
         groups = slice(len(term.levels))
         u = state.at.modes[placed.level][own, groups]
         u_jacobian = state.at.modes_jacobian[placed.level][own, groups]
-        u_vcov = report.modes_vcov[placed.level][own, own, groups]
+        u_vcov = state.at.modes_vcov[placed.level][own, own, groups]
         out.append(
             TermEstimate(
                 component=component,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from glmmjax._errors import ArgumentError, ResponseError, did_you_mean
+from glmmjax._errors import ArgumentError, DataError, ResponseError, did_you_mean
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
 from glmmjax.control import Control
@@ -18,7 +19,7 @@ from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names, term_estimates, term_label
 from glmmjax.families import Family, resolve_family
 from glmmjax.formula import parse_formula
-from glmmjax.hessians import zeros
+from glmmjax.hessians import Crossed, zeros
 from glmmjax.layout import Layout, ModelData, lay_out
 from glmmjax.optimizer import NewtonState, minimize_scipy, newton_start
 from glmmjax.programs import Report, compiled, gradient_program, jaxopt_program, newton_program
@@ -126,6 +127,24 @@ def check_response(design: Design, family: Family) -> None:
             )
 
 
+def check_memory(layout: Layout, n_params: int) -> None:
+    """Raise where the dense part of crossed factors cannot fit into this machine's memory.
+
+    About ``n_params + 4`` copies of the dense matrix and of its coupling to the largest factor are alive at once.
+    """
+    if not isinstance(layout.structure, Crossed) or not hasattr(os, "sysconf"):
+        return
+    largest, *rest = (level.n_effects * level.n_groups for level in layout.structure.levels)
+    needed = 8.0 * (n_params + 4) * sum(rest) * (sum(rest) + largest)
+    there = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise DataError(
+            f"The crossed grouping factors have {sum(rest)} effects besides the {largest} of the largest factor; they "
+            f"would need about {needed / 2**30:.0f} GiB of memory, and there are {there / 2**30:.0f}. Use fewer random "
+            "slopes, fewer levels, or nested factors where the design allows it."
+        )
+
+
 def fit_design(
     design: Design, family: Family, control: Control, start: Mapping[str, Any] | None = None, began: float | None = None
 ) -> Fit:
@@ -135,6 +154,7 @@ def fit_design(
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
     params = _checked_start(start_values(design, family, layout, scale), start)
     names = sorted(params)
+    check_memory(layout, sum(len(values) for values in params.values()))
     flat = np.concatenate([params[name] for name in names])
     T = _block_diagonal([scale.get(_component(name), np.eye(len(params[name]))) for name in names])
     modes = zeros(layout.structure.levels)
@@ -152,7 +172,7 @@ def fit_design(
     bounds = np.cumsum([len(params[name]) for name in names])[:-1]
     estimates = dict(zip(names, np.split(state.flat, bounds), strict=True))
     terms = term_estimates(design, layout, state, report)
-    modes_vcov = tuple(x[..., : _n_groups(design, layout, k)] for k, x in enumerate(report.modes_vcov))
+    modes_vcov = tuple(x[..., : _n_groups(design, layout, k)] for k, x in enumerate(state.at.modes_vcov))
     labels = parameter_names(design, layout)
     verdict = judge(design, family, layout, state, modes_vcov, T, labels)
     log_base = np.sum(design.weights * family.log_base(design.y, design.trials))

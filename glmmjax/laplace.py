@@ -35,6 +35,7 @@ class Marginal(NamedTuple):
         gradient, hessian: exact derivatives in the flat parameters (k,), (k, k).
         modes: the conditional modes of the spherical effects.
         modes_jacobian: their derivatives in the flat parameters, (..., k) each.
+        modes_vcov: their covariance given the parameters, the diagonal blocks of ``H^-1`` (d, d, G).
         stats: how the search for the modes ended.
     """
 
@@ -43,6 +44,7 @@ class Marginal(NamedTuple):
     hessian: Array
     modes: Random
     modes_jacobian: Random
+    modes_vcov: Random
     stats: Stats
 
 
@@ -76,7 +78,9 @@ def marginal_derivatives(model: JointModel, params: Params, start: Random, data:
         return *jax.jvp(gradient, (flat, u), (direction, u_dot)), u_dot
 
     g, hessian, jacobian = jax.vmap(follow, out_axes=(None, -1, -1))(jnp.eye(flat.size, dtype=flat.dtype))
-    return Marginal(_value(model, at, stats, data), g, 0.5 * (hessian + hessian.T), u, jacobian, stats)
+    factor = model.structure.factor(at.hessian, model.members(data))
+    modes_vcov = model.structure.marginal_blocks(factor)
+    return Marginal(_value(model, at, stats, data), g, 0.5 * (hessian + hessian.T), u, jacobian, modes_vcov, stats)
 
 
 def _value(model: JointModel, at: Expansion, stats: Stats, data: Data) -> Array:

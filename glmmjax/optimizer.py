@@ -66,6 +66,7 @@ def newton_start(flat: np.ndarray, modes: tuple[np.ndarray, ...]) -> NewtonState
         hessian=np.zeros((k, k)),
         modes=modes,
         modes_jacobian=tuple(np.zeros((*u.shape, k)) for u in modes),
+        modes_vcov=tuple(np.zeros((len(u), *u.shape)) for u in modes),
         stats=Stats(np.array(int(Outcome.RUNNING)), np.array(0)),
     )
     one, running = np.array(1.0), np.array(int(Outcome.RUNNING))

@@ -29,12 +29,10 @@ class Report(NamedTuple):
     Attributes:
         spread: per term, Cholesky factor (q, q), standard deviations (q,) and correlations below the diagonal.
         spread_jacobian: their derivatives in ``theta``.
-        modes_vcov: per level, the covariance (d, d, G) of each group's spherical effects given the parameters.
     """
 
     spread: Any
     spread_jacobian: Any
-    modes_vcov: Random
 
 
 def unflatten(layout: Layout, flat: Array, data: ModelData) -> Params:
@@ -60,11 +58,9 @@ def newton_program(
         return marginal_derivatives(model, unflatten(layout, flat, data), modes, data)
 
     state = newton_steps(derivatives, T, state, tolerance, max_iter, budget)
-    params, u = unflatten(layout, state.flat, data), state.at.modes
+    params = unflatten(layout, state.flat, data)
     spread = lambda theta: model.report({**params, "theta": theta}, data)  # noqa: E731
-    structure = model.structure
-    modes_vcov = structure.marginal_blocks(structure.factor(model.hessian(params, u, data), data.members))
-    return state, Report(spread(params["theta"]), jax.jacfwd(spread)(params["theta"]), modes_vcov)
+    return state, Report(spread(params["theta"]), jax.jacfwd(spread)(params["theta"]))
 
 
 def gradient_program(

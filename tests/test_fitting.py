@@ -208,3 +208,20 @@ def test_bad_control_is_named(settings: dict) -> None:
 def test_an_effect_for_every_row_that_is_not_identified_is_refused(family: str, y: np.ndarray) -> None:
     with pytest.raises(gj.ResponseError, match=r"\(1 \| id\): the factor has as many levels as there are rows"):
         gj.glmm("y ~ 1 + (1 | id)", {"y": y, "id": list("abcdef")}, family)
+
+
+def test_crossed_factors_that_do_not_fit_into_memory_are_refused_before_anything_is_allocated() -> None:
+    rng = np.random.default_rng(0)
+    n = 400_000
+    data = {"y": rng.poisson(1.0, n), "a": rng.integers(0, 150_000, n), "b": rng.integers(0, 140_000, n)}
+    with pytest.raises(
+        gj.DataError, match=r"effects besides the \d+ of the largest factor; they would need about \d+ GiB"
+    ):
+        gj.glmm("y ~ 1 + (1 | a) + (1 | b)", data, "poisson")
+
+
+def test_a_device_is_chosen_by_name(salamanders: pd.DataFrame, counts: gj.Fit) -> None:
+    fit = gj.glmm(FORMULA, salamanders, "poisson", control=gj.Control(device="cpu"))
+    assert fit.llf == pytest.approx(counts.llf, rel=1e-12)
+    with pytest.raises(gj.ArgumentError, match="device 'abacus' is not there"):
+        gj.glmm(FORMULA, salamanders, "poisson", control=gj.Control(device="abacus"))

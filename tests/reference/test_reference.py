@@ -73,3 +73,11 @@ def check_modes(fit: Fit, expected: dict[str, Any]) -> None:
 def factor(group: str) -> str:
     """One name for a nested factor, which R writes `b:a`, and for a second term on a factor, in R `g.1`."""
     return ":".join(sorted(group.partition(".")[0].split(":")))
+
+
+def test_a_balanced_design_has_the_least_squares_estimate(fitted: Callable[[str], Fit]) -> None:
+    """Every subject has the same days: beta is that of least squares whatever the variances, closer than R's optimum."""
+    fit = fitted("sleepstudy_us_ml")
+    X = fit.design.components["cond"].X
+    beta = np.linalg.lstsq(X, fit.design.y, rcond=None)[0]
+    np.testing.assert_allclose((fit.params - beta) / fit.bse, 0.0, atol=1e-6)

@@ -76,7 +76,7 @@ def factor(group: str) -> str:
 
 
 def test_a_balanced_design_has_the_least_squares_estimate(fitted: Callable[[str], Fit]) -> None:
-    """Every subject has the same days: beta is that of least squares whatever the variances, closer than R's optimum."""
+    """Every subject has the same days: beta is that of least squares, whatever the variances."""
     fit = fitted("sleepstudy_us_ml")
     X = fit.design.components["cond"].X
     beta = np.linalg.lstsq(X, fit.design.y, rcond=None)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from glmmjax._errors import ArgumentError, did_you_mean
+from glmmjax.optimizer import MAX_ITERATIONS, TOLERANCE
 
 OPTIMIZERS = ("newton", "jaxopt-bfgs", "jaxopt-lbfgs", "scipy-bfgs", "scipy-l-bfgs-b")
 RANK_DEFICIENT = ("drop", "raise")
@@ -34,8 +35,8 @@ class Control:
     """
 
     optimizer: str = "newton"
-    max_iter: int = 100
-    tol: float = 1e-10
+    max_iter: int = MAX_ITERATIONS
+    tol: float = TOLERANCE
     device: str | None = None
     dtype: str = "float64"
     progress: bool = False

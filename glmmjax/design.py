@@ -90,6 +90,11 @@ class Design:
         """The number of rows."""
         return len(self.rows)
 
+    @property
+    def terms(self) -> list[tuple[str, Term]]:
+        """The random-effects terms of all components, each with the name of its component."""
+        return [(name, term) for name, part in self.components.items() for term in part.terms]
+
 
 def build_design(
     formulas: Mapping[str, Formula],

@@ -68,8 +68,7 @@ def parameter_names(design: Design, layout: Layout) -> tuple[str, ...]:
     for component in sorted(design.components, key=beta_name):
         prefix = "" if component == "cond" else f"{component}:"
         names += [prefix + column for column in design.components[component].columns]
-    terms = [(name, term) for name, part in design.components.items() for term in part.terms]
-    for placed, (component, term) in zip(layout.terms, terms, strict=True):
+    for placed, (component, term) in zip(layout.terms, design.terms, strict=True):
         prefix = "" if component == "cond" else f"{component}:"
         names += [f"{prefix}theta_{term_label(term.columns, term.group)}.{i + 1}" for i in range(placed.n_theta)]
     return tuple(names)
@@ -82,11 +81,10 @@ def term_label(columns: tuple[str, ...], group: str) -> str:
 
 def term_estimates(design: Design, layout: Layout, state: NewtonState, report: Report) -> tuple[TermEstimate, ...]:
     """The estimates of every term, in the order of the layout."""
-    terms = [(name, term) for name, part in design.components.items() for term in part.terms]
     n_params = len(state.flat)
     first_theta = n_params - sum(placed.n_theta for placed in layout.terms)
     out = []
-    for t, (placed, (component, term)) in enumerate(zip(layout.terms, terms, strict=True)):
+    for t, (placed, (component, term)) in enumerate(zip(layout.terms, design.terms, strict=True)):
         L, sd, correlations = report.spread[t]
         L_jacobian, sd_jacobian, correlations_jacobian = (
             _all_parameters(x, first_theta) for x in report.spread_jacobian[t]

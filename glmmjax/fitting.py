@@ -20,7 +20,7 @@ from glmmjax.estimates import parameter_names, term_estimates, term_label
 from glmmjax.families import Family, resolve_family
 from glmmjax.formula import parse_formula
 from glmmjax.hessians import Crossed, zeros
-from glmmjax.layout import Layout, ModelData, lay_out
+from glmmjax.layout import Layout, ModelData, beta_name, lay_out
 from glmmjax.optimizer import NewtonState, minimize_scipy, newton_start
 from glmmjax.programs import Report, compiled, gradient_program, jaxopt_program, newton_program
 from glmmjax.result import Fit
@@ -152,11 +152,12 @@ def fit_design(
     began = time.perf_counter() if began is None else began
     layout, data = lay_out(design, family)
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
+    blocks = {beta_name(name): S for name, S in scale.items()}
     params = _checked_start(start_values(design, family, layout, scale), start)
     names = sorted(params)
     check_memory(layout, sum(len(values) for values in params.values()))
     flat = np.concatenate([params[name] for name in names])
-    T = _block_diagonal([scale.get(_component(name), np.eye(len(params[name]))) for name in names])
+    T = _block_diagonal([blocks.get(name, np.eye(len(params[name]))) for name in names])
     modes = zeros(layout.structure.levels)
     prepared = time.perf_counter()
     device = None if control.device is None else _device(control.device)
@@ -195,8 +196,7 @@ def fit_design(
 
 def _n_groups(design: Design, layout: Layout, level: int) -> int:
     """The number of groups of a level without padding."""
-    terms = [term for part in design.components.values() for term in part.terms]
-    return len(terms[layout.terms_at(level)[0]].levels)
+    return len(design.terms[layout.terms_at(level)[0]][1].levels)
 
 
 def _optimize(
@@ -264,11 +264,6 @@ def _checked_start(params: dict[str, np.ndarray], start: Mapping[str, Any] | Non
             raise ArgumentError(f"start[{name!r}] must be {len(params[name])} finite numbers, got {value!r}.")
         params[name] = given
     return params
-
-
-def _component(name: str) -> str:
-    """The component whose fixed effects a parameter name stands for; theta stands for none."""
-    return {"beta": "cond", "theta": ""}.get(name, name.removeprefix("beta_"))
 
 
 def _block_diagonal(blocks: list[np.ndarray]) -> np.ndarray:

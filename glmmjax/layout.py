@@ -95,16 +95,15 @@ def lay_out(design: Design, family: Family) -> tuple[Layout, ModelData]:
     Raises:
         FormulaError: a term has an unknown covariance structure.
     """
-    terms = [(name, term) for name, part in design.components.items() for term in part.terms]
     groups: dict[str, Term] = {}
-    for _, term in terms:
+    for _, term in design.terms:
         groups.setdefault(term.group, term)
     finest_first = sorted(groups.values(), key=lambda term: -len(term.levels))
     position = {term.group: level for level, term in enumerate(finest_first)}
 
     n_effects = [0] * len(finest_first)
     placed = []
-    for component, term in terms:
+    for component, term in design.terms:
         level, width = position[term.group], len(term.columns)
         placed.append(TermLayout(component, level, n_effects[level], width, resolve_covariance(term.covariance)))
         n_effects[level] += width
@@ -123,7 +122,7 @@ def lay_out(design: Design, family: Family) -> tuple[Layout, ModelData]:
         weights=weights,
         X={name: part.X[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
         offset={name: part.offset[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
-        Z=tuple(np.ascontiguousarray(term.Z[rows].T) for _, term in terms),
+        Z=tuple(np.ascontiguousarray(term.Z[rows].T) for _, term in design.terms),
         members=Membership(tuple(term.index[rows].astype(np.int32) for term in finest_first), parents),
     )
     return Layout(family, tuple(design.components), tuple(placed), structure), data

@@ -28,6 +28,7 @@ from glmmjax._types import Array
 from glmmjax.design import Component, new_design
 from glmmjax.families import Family
 from glmmjax.formula import Bar, parse_formula
+from glmmjax.hessians import zeros
 from glmmjax.layout import Layout, ModelData, beta_name, lay_out
 from glmmjax.model import joint_model
 from glmmjax.programs import compiled, unflatten
@@ -366,7 +367,7 @@ def _variance_of_several(fit: Fit, rows: _Rows, where: np.ndarray) -> np.ndarray
 
 def _modes(fit: Fit, layout: Layout) -> tuple[np.ndarray, ...]:
     """Spherical effects ``u`` with ``L u = b``, padded as the layout is; any solution will do where L is singular."""
-    modes = tuple(np.zeros((level.n_effects, level.n_groups)) for level in layout.structure.levels)
+    modes = zeros(layout.structure.levels)
     for placed, term in zip(layout.terms, fit.terms, strict=True):
         own = slice(placed.first, placed.first + placed.width)
         modes[placed.level][own, : len(term.b)] = np.linalg.lstsq(term.L, term.b.T)[0]

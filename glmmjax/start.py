@@ -103,7 +103,7 @@ def _slope(link: Link, eta: np.ndarray) -> np.ndarray:
 
 def _em(design: Design, family: Family, layout: Layout, working: _Working) -> tuple[list[np.ndarray], float]:
     """The covariance (q, q) of each term, and phi, after a few EM steps on ``residual = sum_t z_t' b_t + error``."""
-    terms = [term for part in design.components.values() for term in part.terms]
+    terms = [term for _, term in design.terms]
     weights, residual = design.weights, working.residual
     phi = _dispersion(design, family, working, (working.slope * residual) ** 2)
     Sigmas = [np.zeros((0, 0))] * len(terms)

@@ -127,7 +127,7 @@ def augment(fit: Fit, newdata: Any = None) -> pd.DataFrame:
     if fit.family.response == "trials":
         with np.errstate(invalid="ignore"):  # no trials, no proportion
             columns = {design.response_name: design.y / design.trials, "trials": design.trials}
-    for term in (term for part in design.components.values() for term in part.terms):
+    for _, term in design.terms:
         columns[term.group] = pd.Series(term.levels).to_numpy()[term.index]
     columns |= {"fitted": fit.fitted(), "resid": fit.resid("response"), "pearson": fit.resid("pearson")}
     return pd.DataFrame(columns, index=design.rows)

@@ -15,7 +15,7 @@ from glmmjax._status import Outcome
 from glmmjax.design import Component, Design
 from glmmjax.families import Family
 from glmmjax.layout import Layout
-from glmmjax.optimizer import NewtonState
+from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
 
 # A spherical effect whose variance given the data is this close to one in every group has learned nothing from them.
 UNINFORMED = 1e-4
@@ -23,8 +23,6 @@ UNINFORMED = 1e-4
 SEPARATED_EFFECT = 8.0
 SEPARATED_ERROR = 20.0
 SMALLEST_EIGENVALUE = 1e-12
-# Less information than this is a standard error above 100 in units of the linear predictor or of a log SD.
-LEAST_INFORMATION = 1e-4
 UNBOUNDED_LINKS = ("logit", "probit", "cloglog", "cauchit", "log")
 
 
@@ -92,8 +90,7 @@ def _singular(design: Design, layout: Layout, modes_vcov: tuple[np.ndarray, ...]
     """The variances at zero and correlations at one, and which entries of theta they leave undetermined."""
     findings: list[str] = []
     undetermined: list[np.ndarray] = []
-    terms = [term for part in design.components.values() for term in part.terms]
-    for placed, term in zip(layout.terms, terms, strict=True):
+    for placed, (_, term) in zip(layout.terms, design.terms, strict=True):
         mask = np.zeros(placed.n_theta, dtype=bool)
         width = placed.width
         rows, columns = np.tril_indices(width, -1)

@@ -1,6 +1,8 @@
 """Generalized linear mixed models by maximum likelihood in JAX: formulas in, estimates with exact derivatives out."""
 
+from glmmjax import check as check
 from glmmjax import datasets as datasets
+from glmmjax import densities as densities
 from glmmjax import families as families
 from glmmjax._errors import ArgumentError as ArgumentError
 from glmmjax._errors import DataError as DataError
@@ -8,14 +10,23 @@ from glmmjax._errors import FamilyError as FamilyError
 from glmmjax._errors import FitError as FitError
 from glmmjax._errors import FormulaError as FormulaError
 from glmmjax._errors import GlmmjaxError as GlmmjaxError
+from glmmjax._errors import GlmmjaxWarning as GlmmjaxWarning
 from glmmjax._errors import OptionalDependencyError as OptionalDependencyError
 from glmmjax._errors import ResponseError as ResponseError
 from glmmjax.compilation_cache import disable_compilation_cache as disable_compilation_cache
 from glmmjax.compilation_cache import enable_compilation_cache as enable_compilation_cache
+from glmmjax.constraints import tied as tied
 from glmmjax.control import Control as Control
 from glmmjax.fitting import glmm as glmm
+from glmmjax.hessians import Banded as Banded
+from glmmjax.hessians import Sparse as Sparse
 from glmmjax.inference import aic_table as aic_table
 from glmmjax.inference import anova as anova
+from glmmjax.likelihood import fit as fit
+from glmmjax.likelihood import fit_observations as fit_observations
+from glmmjax.promises import Blocks as Blocks
+from glmmjax.promises import Crossed as Crossed
+from glmmjax.promises import Dense as Dense
 from glmmjax.result import Fit as Fit
 from glmmjax.result import load as load
 

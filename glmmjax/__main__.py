@@ -16,7 +16,7 @@ from glmmjax._errors import DataError, GlmmjaxError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from glmmjax.result import Fit
+    from glmmjax.formula_fit import FormulaFit
 
 DEMO_FORMULA = "y ~ age + I(age**2) + urban + livch + (urban | district)"
 
@@ -88,13 +88,13 @@ def _read(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} cannot be read as a CSV file with a header line: {_one_line(error)}") from error
 
 
-def _ratios(fit: Fit) -> str:
+def _ratios(fit: FormulaFit) -> str:
     table = fit.tidy(exponentiate=True)
     shown = ["term", "estimate", "conf_low", "conf_high", "p_value"]
     return str(table.loc[table["effect"] == "fixed", shown].to_string(index=False, float_format="{:.4g}".format))
 
 
-def _record(fit: Fit, family: str) -> dict[str, Any]:
+def _record(fit: FormulaFit, family: str) -> dict[str, Any]:
     return {
         "formula": fit.formula,
         "family": family,
@@ -118,7 +118,7 @@ def _plain(value: Any) -> Any:
     return number if math.isfinite(number) else None
 
 
-def _exit_code(fit: Fit) -> int:
+def _exit_code(fit: FormulaFit) -> int:
     if fit.converged:
         return 0
     print(f"glmmjax: the fit did not converge: {fit.status}", file=sys.stderr)

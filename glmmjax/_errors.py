@@ -38,6 +38,10 @@ class OptionalDependencyError(GlmmjaxError, ImportError):
     """An optional package is needed; the message says which extra installs it."""
 
 
+class GlmmjaxWarning(UserWarning):
+    """Something that works, but probably not as intended."""
+
+
 def did_you_mean(name: object, options: Iterable[object]) -> str:
     """The sentence that follows 'unknown name': the nearest option, then all of them.
 

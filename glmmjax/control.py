@@ -16,8 +16,9 @@ class Control:
     """Settings of the computation.
 
     Args:
-        optimizer: the outer optimizer. "newton" is a trust-region Newton method on the exact Hessian; "jaxopt-bfgs",
-            "jaxopt-lbfgs", "scipy-bfgs" and "scipy-l-bfgs-b" are quasi-Newton methods on the exact gradient.
+        optimizer: the outer optimizer. "newton" is a trust-region Newton method on the exact Hessian, which is updated
+            from gradients between its first and last point where it is expensive; "jaxopt-bfgs", "jaxopt-lbfgs",
+            "scipy-bfgs" and "scipy-l-bfgs-b" are quasi-Newton methods on the exact gradient, finished by "newton".
         max_iter: the largest number of outer iterations.
         tol: the outer iteration stops when the squared Newton step, measured in standard errors, is below ``tol``
             ("newton"), or when the largest gradient in the scaled coordinates is below ``sqrt(tol)`` (the others).
@@ -25,6 +26,8 @@ class Control:
         dtype: "float64". The Laplace approximation is not reliable in single precision.
         progress: print one line per outer iteration to stderr; the fit can then be interrupted with Ctrl-C, and what
             has been reached so far is returned with a status that says so.
+        structure: how the Hessian in the random effects of a formula is factored: "blocks", "crossed" (a table of every
+            pair of groups) or "linked" (the pairs that occur); None chooses, and ``fit.structure`` tells.
         rank_deficient: "drop" columns of X that earlier ones determine, with a note, or "raise" an error.
 
     Raises:
@@ -40,6 +43,7 @@ class Control:
     device: str | None = None
     dtype: str = "float64"
     progress: bool = False
+    structure: str | None = None
     rank_deficient: str = "drop"
 
     def __post_init__(self) -> None:

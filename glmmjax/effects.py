@@ -9,10 +9,10 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-    from glmmjax.result import Fit
+    from glmmjax.formula_fit import FormulaFit
 
 
-def varcorr(fit: Fit) -> pd.DataFrame:
+def varcorr(fit: FormulaFit) -> pd.DataFrame:
     """Variances and covariances of the random effects, one row per standard deviation or correlation.
 
     Columns component, group, var1, var2 (None for a standard deviation), vcov (variance or covariance) and sdcor
@@ -37,7 +37,7 @@ def varcorr(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["component", "group", "var1", "var2", "vcov", "sdcor"])
 
 
-def ranef(fit: Fit, cond_var: bool = False) -> Any:
+def ranef(fit: FormulaFit, cond_var: bool = False) -> Any:
     """Conditional modes of the random effects: {group: DataFrame (levels x effects)}.
 
     Args:
@@ -58,7 +58,7 @@ def ranef(fit: Fit, cond_var: bool = False) -> Any:
     return (modes, variances) if cond_var else modes
 
 
-def coef(fit: Fit) -> dict[str, pd.DataFrame]:
+def coef(fit: FormulaFit) -> dict[str, pd.DataFrame]:
     """The coefficients of each group: fixed effects plus conditional modes, {group: DataFrame}."""
     import pandas as pd
 

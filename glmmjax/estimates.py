@@ -81,14 +81,10 @@ def term_label(columns: tuple[str, ...], group: str) -> str:
 
 def term_estimates(design: Design, layout: Layout, state: NewtonState, report: Report) -> tuple[TermEstimate, ...]:
     """The estimates of every term, in the order of the layout."""
-    n_params = len(state.flat)
-    first_theta = n_params - sum(placed.n_theta for placed in layout.terms)
     out = []
     for t, (placed, (component, term)) in enumerate(zip(layout.terms, design.terms, strict=True)):
-        L, sd, correlations = report.spread[t]
-        L_jacobian, sd_jacobian, correlations_jacobian = (
-            _all_parameters(x, first_theta) for x in report.spread_jacobian[t]
-        )
+        L, sd, correlations = report.value[t]
+        L_jacobian, sd_jacobian, correlations_jacobian = report.jacobian[t]
         own = slice(placed.first, placed.first + placed.width)
         groups = slice(len(term.levels))
         u = state.at.modes[placed.level][own, groups]
@@ -113,8 +109,3 @@ def term_estimates(design: Design, layout: Layout, state: NewtonState, report: R
             )
         )
     return tuple(out)
-
-
-def _all_parameters(jacobian: np.ndarray, first_theta: int) -> np.ndarray:
-    """Derivatives in theta as derivatives in all parameters; those in the others are zero."""
-    return np.concatenate([np.zeros((*jacobian.shape[:-1], first_theta)), jacobian], axis=-1)

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from glmmjax._types import Array, Data, Params, Random
-from glmmjax.hessians import Membership, Structure
-from glmmjax.hessians._levels import Pairs
+from glmmjax.hessians import Structure
 
 
 class Expansion(NamedTuple):
@@ -19,12 +18,12 @@ class Expansion(NamedTuple):
     Attributes:
         pieces: the part of f that belongs to each independent block of random effects (n_blocks,); they sum to f.
         score: ``f_u``, one (effects, groups) array per level.
-        hessian: ``f_uu``, stored by pairs of levels.
+        hessian: ``f_uu``, as the structure stores it.
     """
 
     pieces: Array
     score: Random
-    hessian: Pairs
+    hessian: Any
 
 
 @dataclass(frozen=True)
@@ -32,19 +31,22 @@ class JointModel:
     """``f(params, random, data)``: what is optimized, what is integrated out, what is given.
 
     Attributes:
-        expand: (params, random, data) -> :class:`Expansion`. The prior of the effects is ``u'u / 2``, without its
-            constant.
+        expand: (params, random, data) -> :class:`Expansion`.
         structure: how the Hessian is stored, factored and solved.
-        members: data -> the :class:`Membership` of its observations.
-        report: (params, data) -> a pytree of quantities that want standard errors.
+        members: data -> the index data that the structure needs.
+        unflatten: (flat, data) -> params, from one vector (k,).
+        report: (params, data) -> a pytree of quantities that every fit reports with their derivatives.
+        view: (params, random, data) -> the three as the model's owner writes them.
 
     All functions are pure and can be traced. Two models are the same if their functions are.
     """
 
     expand: Callable[[Params, Random, Data], Expansion]
     structure: Structure
-    members: Callable[[Data], Membership]
+    members: Callable[[Data], Any]
+    unflatten: Callable[[Array, Data], Params]
     report: Callable[[Params, Data], Any]
+    view: Callable[[Params, Random, Data], tuple[Params, Any, Data]]
 
     def nll(self, params: Params, random: Random, data: Data) -> Array:
         """The joint negative log-likelihood f."""
@@ -54,6 +56,6 @@ class JointModel:
         """``f_u``."""
         return self.expand(params, random, data).score
 
-    def hessian(self, params: Params, random: Random, data: Data) -> Pairs:
+    def hessian(self, params: Params, random: Random, data: Data) -> Any:
         """``f_uu``."""
         return self.expand(params, random, data).hessian

@@ -2,7 +2,8 @@
 
     l(x) = f(x, u_hat(x)) + 1/2 log |H(x, u_hat(x))|,    H = f_uu
 
-The constants of the spherical prior and of the approximation, (n_u / 2) log 2 pi each, cancel. With V = H^-1 and
+A formula model leaves out the constant of its spherical prior, which cancels the ``-(n_u / 2) log 2 pi`` of the
+approximation; a density that is complete gets the latter from its owner. With V = H^-1 and
 h = f + 1/2 log|H| the implicit function theorem gives, all at x and u_hat,
 
     l_x = h_x - f_xu w,    w = V h_u,    h_u = 1/2 d<V, H>/du    (f_u = 0 at the mode)
@@ -19,7 +20,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from glmmjax._status import Outcome
 from glmmjax._types import Array, Data, Params, Random
@@ -58,29 +58,62 @@ def marginal_nll(model: JointModel, params: Params, start: Random, data: Data) -
     return _value(model, at, stats, data), (u, stats)
 
 
-def marginal_derivatives(model: JointModel, params: Params, start: Random, data: Data) -> Marginal:
-    """Value, gradient and Hessian of the Laplace approximation at ``params``, searching the modes from ``start``."""
-    flat, unflatten = ravel_pytree(params)
-    params = unflatten(flat)
+def marginal_gradient(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
+    """Value and gradient at the flat parameters (k,), searching the modes from ``start``; other derivatives NaN."""
+    u, stats, at = _expand_at_modes(model, flat, start, data)
+    g, V = _gradient(model, data, flat, u)
+    unknown = tuple(jnp.full((*x.shape, flat.size), jnp.nan) for x in u)
+    hessian = jnp.full((flat.size, flat.size), jnp.nan)
+    return Marginal(_value(model, at, stats, data), g, hessian, u, unknown, V, stats)
+
+
+def marginal_derivatives(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
+    """Value, gradient and Hessian at the flat parameters (k,), searching the modes from ``start``."""
+    u, stats, at = _expand_at_modes(model, flat, start, data)
+
+    def modes_move(direction: Array) -> Random:
+        _, score_dot = jax.jvp(lambda x: model.score(model.unflatten(x, data), u, data), (flat,), (direction,))
+        return tuple(-v for v in solve_hessian(model, at.hessian, score_dot, data))
+
+    def gradient(x: Array, u: Random) -> tuple[Array, Random]:
+        return _gradient(model, data, x, u)
+
+    def follow(direction: Array) -> tuple[Array, Random, Array, Random]:
+        u_dot = modes_move(direction)
+        g, g_dot, V = jax.jvp(gradient, (flat, u), (direction, u_dot), has_aux=True)
+        return g, V, g_dot, u_dot
+
+    directions = jnp.eye(flat.size, dtype=flat.dtype)
+    if model.structure.costly and flat.size > 0:
+        # One direction at a time, since together they would fill the memory; what they share is computed before.
+        (g, V), moves = jax.linearize(gradient, flat, u)
+
+        def one(direction: Array) -> tuple[Array, Random]:
+            u_dot = modes_move(direction)
+            return moves(direction, u_dot)[0], u_dot
+
+        hessian, jacobian = jax.lax.map(one, directions)
+        jacobian = tuple(jnp.moveaxis(x, 0, -1) for x in jacobian)
+    else:
+        g, V, hessian, jacobian = jax.vmap(follow, out_axes=(None, None, -1, -1))(directions)
+    return Marginal(_value(model, at, stats, data), g, 0.5 * (hessian + hessian.T), u, jacobian, V, stats)
+
+
+def _expand_at_modes(model: JointModel, flat: Array, start: Random, data: Data) -> tuple[Random, Stats, Expansion]:
+    params = model.unflatten(flat, data)
     u, stats = find_modes(model, params, start, data)
-    at = model.expand(params, u, data)
+    return u, stats, model.expand(params, u, data)
 
-    def gradient(x: Array, u: Random) -> Array:
-        at, pull = jax.vjp(lambda x: model.expand(unflatten(x), u, data), x)
-        V_half = jax.grad(lambda H: 0.5 * model.structure.logdet(H, model.members(data)))(at.hessian)
-        h_u = jax.vjp(lambda u: model.hessian(unflatten(x), u, data), u)[1](V_half)[0]
-        w = solve_hessian(model, at.hessian, h_u, data)
-        return pull(Expansion(jnp.ones_like(at.pieces), tuple(-v for v in w), V_half))[0]
 
-    def follow(direction: Array) -> tuple[Array, Array, Random]:
-        _, score_dot = jax.jvp(lambda x: model.score(unflatten(x), u, data), (flat,), (direction,))
-        u_dot = tuple(-v for v in solve_hessian(model, at.hessian, score_dot, data))
-        return *jax.jvp(gradient, (flat, u), (direction, u_dot)), u_dot
-
-    g, hessian, jacobian = jax.vmap(follow, out_axes=(None, -1, -1))(jnp.eye(flat.size, dtype=flat.dtype))
-    factor = model.structure.factor(at.hessian, model.members(data))
-    modes_vcov = model.structure.marginal_blocks(factor)
-    return Marginal(_value(model, at, stats, data), g, 0.5 * (hessian + hessian.T), u, jacobian, modes_vcov, stats)
+def _gradient(model: JointModel, data: Data, x: Array, u: Random) -> tuple[Array, Random]:
+    """The gradient in the flat parameters if u are the modes there, and the diagonal blocks of ``H^-1``."""
+    structure, members = model.structure, model.members(data)
+    at, pull = jax.vjp(lambda x: model.expand(model.unflatten(x, data), u, data), x)
+    V_half = jax.grad(lambda H: 0.5 * structure.logdet(H, members))(at.hessian)
+    h_u = jax.vjp(lambda u: model.hessian(model.unflatten(x, data), u, data), u)[1](V_half)[0]
+    w = solve_hessian(model, at.hessian, h_u, data)
+    g = pull(Expansion(jnp.ones_like(at.pieces), tuple(-v for v in w), V_half))[0]
+    return g, tuple(v + jnp.swapaxes(v, 0, 1) for v in structure.diagonal(V_half, members))
 
 
 def _value(model: JointModel, at: Expansion, stats: Stats, data: Data) -> Array:

@@ -6,8 +6,9 @@ repeat the first row with weight zero, added groups have no rows; neither change
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,8 @@ from glmmjax._types import Array
 from glmmjax.covariance import Covariance, resolve_covariance
 from glmmjax.design import Component, Design, Term
 from glmmjax.families import Family
-from glmmjax.hessians import Blocks, Crossed, Level, Membership, Structure, parent_groups
+from glmmjax.grouping import choose_structure
+from glmmjax.hessians import Level, RowStructure
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Layout:
     family: Family
     components: tuple[str, ...]
     terms: tuple[TermLayout, ...]
-    structure: Structure
+    structure: RowStructure
 
     @property
     def random_components(self) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ class ModelData:
         y, trials, weights: (n,) each.
         X, offset: per component, (n, p) and (n,); one row only where the predictor is the same for all.
         Z: per term, its columns (q, n).
-        members: which groups each observation belongs to.
+        members: which groups each observation belongs to, with what the structure needs besides.
     """
 
     y: Array
@@ -71,7 +73,7 @@ class ModelData:
     X: dict[str, Array]
     offset: dict[str, Array]
     Z: tuple[Array, ...]
-    members: Membership
+    members: Any
 
 
 def beta_name(component: str) -> str:
@@ -89,11 +91,21 @@ def bucket(size: int) -> int:
     return -(-size // step) * step
 
 
-def lay_out(design: Design, family: Family) -> tuple[Layout, ModelData]:
+def lay_out(
+    design: Design,
+    family: Family,
+    structure: str | None = None,
+    covariances: Mapping[str, Covariance] | None = None,
+) -> tuple[Layout, ModelData]:
     """The static layout of a design and its padded NumPy arrays.
+
+    Args:
+        structure: of the Hessian; see :func:`glmmjax.grouping.choose_structure`.
+        covariances: covariance structures by name, besides those of :data:`glmmjax.covariance.COVARIANCES`.
 
     Raises:
         FormulaError: a term has an unknown covariance structure.
+        ArgumentError: the structure of the Hessian does not suit the grouping factors.
     """
     groups: dict[str, Term] = {}
     for _, term in design.terms:
@@ -105,17 +117,19 @@ def lay_out(design: Design, family: Family) -> tuple[Layout, ModelData]:
     placed = []
     for component, term in design.terms:
         level, width = position[term.group], len(term.columns)
-        placed.append(TermLayout(component, level, n_effects[level], width, resolve_covariance(term.covariance)))
+        placed.append(
+            TermLayout(component, level, n_effects[level], width, resolve_covariance(term.covariance, covariances))
+        )
         n_effects[level] += width
 
     levels = tuple(Level(bucket(len(term.levels)), width) for term, width in zip(finest_first, n_effects, strict=True))
-    structure, parents = _structure(finest_first, levels)
     n = len(design.y)
     rows = np.arange(bucket(n))
     rows[n:] = 0
     weights = design.weights[rows]
     weights[n:] = 0.0
     varies = {name: name == "cond" or _varies(part) for name, part in design.components.items()}
+    hessian, members = choose_structure([term.index[rows] for term in finest_first], levels, structure)
     data = ModelData(
         y=design.y[rows],
         trials=design.trials[rows],
@@ -123,23 +137,11 @@ def lay_out(design: Design, family: Family) -> tuple[Layout, ModelData]:
         X={name: part.X[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
         offset={name: part.offset[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
         Z=tuple(np.ascontiguousarray(term.Z[rows].T) for _, term in design.terms),
-        members=Membership(tuple(term.index[rows].astype(np.int32) for term in finest_first), parents),
+        members=members,
     )
-    return Layout(family, tuple(design.components), tuple(placed), structure), data
+    return Layout(family, tuple(design.components), tuple(placed), hessian), data
 
 
 def _varies(part: Component) -> bool:
     """Whether a linear predictor differs between rows; one that does not is computed once, for a single row."""
     return bool(part.terms) or np.ptp(part.offset) > 0 or bool(np.any(np.ptp(part.X, axis=0) > 0))
-
-
-def _structure(terms: Sequence[Term], levels: tuple[Level, ...]) -> tuple[Structure, dict[tuple[int, int], np.ndarray]]:
-    """Blocks with the parents of every nested pair where all factors are nested in a chain, otherwise Crossed."""
-    parents = {}
-    for k in range(len(terms)):
-        for m in range(k + 1, len(terms)):
-            parent = parent_groups(terms[k].index, terms[m].index, levels[k].n_groups)
-            if parent is None:
-                return Crossed(levels), {}
-            parents[k, m] = parent
-    return Blocks(levels), parents

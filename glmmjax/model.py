@@ -6,8 +6,8 @@ y_i    ~ family(eta_i),      u ~ N(0, I)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._types import Array, Params, Random
+from glmmjax.hessians import identity
 from glmmjax.hessians._levels import product, sum_by, take
 from glmmjax.joint import Expansion, JointModel
 from glmmjax.layout import Layout, ModelData, beta_name
+from glmmjax.rowwise import derivatives
 
 
 def split_theta(layout: Layout, theta: Array) -> list[Array]:
@@ -65,10 +67,10 @@ def joint_model(layout: Layout) -> JointModel:
         eta = predictors(layout, params, u, data)
         random = {c: eta[c] for c in layout.random_components}
 
-        def observed(moved: dict[str, Array]) -> Array:
+        def observed(moved: Mapping[str, Array]) -> Array:
             return data.weights * family.nll(data.y, {**eta, **moved}, data.trials, family.link)
 
-        value, slope, curvature = _derivatives(observed, random)
+        value, slope, curvature = derivatives(observed, random)
         pieces = structure.sum_rows(value, data.members)
         for k, level in enumerate(u):
             pieces = pieces + structure.sum_blocks(0.5 * jnp.sum(level**2, axis=0), k, data.members)
@@ -81,7 +83,8 @@ def joint_model(layout: Layout) -> JointModel:
             for k, level in enumerate(structure.levels)
         )
         S = structure.assemble(lambda k, a, m, b: curvature[component[k][a], component[m][b]], Z, data.members)
-        return Expansion(pieces, score, structure.transform(S, L))
+        H = structure.add(structure.congruence(S, L), identity(structure), data.members)
+        return Expansion(pieces, score, H)
 
     def report(params: Params, data: ModelData) -> Any:
         return [
@@ -89,7 +92,21 @@ def joint_model(layout: Layout) -> JointModel:
             for term, L in zip(layout.terms, factors(layout, params), strict=True)
         ]
 
-    return JointModel(expand, structure, lambda data: data.members, report)
+    def view(params: Params, u: Random, data: ModelData) -> tuple[Params, Any, Any]:
+        return params, effects(layout, params, u), data
+
+    return JointModel(expand, structure, lambda data: data.members, partial(unflatten, layout), report, view)
+
+
+def unflatten(layout: Layout, flat: Array, data: ModelData) -> Params:
+    """The parameters by name from their flat vector: beta of each component, then theta."""
+    sizes = {beta_name(c): data.X[c].shape[-1] for c in layout.components}
+    sizes["theta"] = sum(term.n_theta for term in layout.terms)
+    params, start = {}, 0
+    for name in sorted(sizes):
+        params[name] = flat[start : start + sizes[name]]
+        start += sizes[name]
+    return params
 
 
 def _block_diagonal(blocks: list[Array]) -> Array:
@@ -99,25 +116,6 @@ def _block_diagonal(blocks: list[Array]) -> Array:
 def _weighted(Z: Array, slope: dict[str, Array], component: list[str]) -> Array:
     """``z_i l'_i`` for each effect's column, with the slope of the component that the effect belongs to."""
     return jnp.stack([z * slope[c] for z, c in zip(Z, component, strict=True)])
-
-
-def _derivatives(
-    f: Callable[[dict[str, Array]], Array], eta: dict[str, Array]
-) -> tuple[Array, dict[str, Array], dict[tuple[str, str], Array]]:
-    """``f``, ``df_i / deta_i[a]`` and ``d2 f_i / deta_i[a] deta_i[b]`` for a function that acts on each row alone."""
-    value, slope, curvature = f(eta) if not eta else None, {}, {}
-    for i, a in enumerate(eta):
-        along_a = _directional(f, eta, a)
-        for b in list(eta)[i:]:
-            (value, slope[a]), (_, curvature[a, b]) = _directional(along_a, eta, b)(eta)
-            curvature[b, a] = curvature[a, b]
-    return value, slope, curvature
-
-
-def _directional(f: Callable[[dict[str, Array]], Any], eta: dict[str, Array], along: str) -> Callable[..., Any]:
-    """``f`` and its derivative when one predictor moves, as a function of all of them: forward mode."""
-    direction = {c: jnp.full_like(x, float(c == along)) for c, x in eta.items()}
-    return lambda e: jax.jvp(f, (e,), (direction,))
 
 
 def _spread(L: Array, correlated: bool) -> tuple[Array, Array, Array]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from glmmjax._status import Outcome
 from glmmjax._types import Array, Data, Params, Random
-from glmmjax.hessians._levels import Pairs
+from glmmjax.hessians import damp, select
 from glmmjax.joint import Expansion, JointModel
 
 MAX_ITERATIONS = 100
@@ -41,7 +41,7 @@ class _State(NamedTuple):
     u: Random
     f: Array
     g: Random
-    H: Pairs
+    H: Any
     step: Random
     damping: Array
     positive: Array
@@ -64,13 +64,6 @@ def find_modes(model: JointModel, params: Params, start: Random, data: Data) -> 
         keep = [structure.spread_blocks(ok, k, members) for k in range(len(new))]
         return tuple(jnp.where(*triple) for triple in zip(keep, new, old, strict=True))
 
-    def choose_pairs(ok: Array, new: Pairs, old: Pairs) -> Pairs:
-        def pick(k: int, a: Array, b: Array) -> Array:
-            keep = structure.spread_blocks(ok, k, members)
-            return jnp.where(keep.reshape(keep.shape + (1,) * (a.ndim - 3)), a, b)
-
-        return {pair: pick(pair[0], new[pair], old[pair]) for pair in new}
-
     def decrement(g: Random, step: Random) -> Array:
         own = [-jnp.sum(a * b, axis=0) for a, b in zip(g, step, strict=True)]
         return sum(
@@ -81,12 +74,12 @@ def find_modes(model: JointModel, params: Params, start: Random, data: Data) -> 
         trial = tuple(a + b for a, b in zip(state.u, state.step, strict=True))
         f, g, H = expand(trial)
         ok = jnp.isfinite(f) & (f <= state.f + ROUNDING * (1.0 + jnp.abs(f)))
-        u, g, H = choose(ok, trial, state.u), choose(ok, g, state.g), choose_pairs(ok, H, state.H)
+        u, g, H = choose(ok, trial, state.u), choose(ok, g, state.g), select(structure, ok, H, state.H, members)
         f = jnp.where(ok, f, state.f)
         relaxed = jnp.where(state.damping > FIRST_DAMPING, state.damping / GROWTH, 0.0)
         grown = GROWTH * jnp.maximum(state.damping, FIRST_DAMPING)
         damping = jnp.where(state.positive, jnp.where(ok, relaxed, grown), state.damping)
-        factor = structure.factor(structure.damp(H, damping, members), members)
+        factor = structure.factor(damp(structure, H, damping, members), members)
         positive = factor.positive
         newton = structure.solve(factor, g)
         step = choose(positive, tuple(-x for x in newton), tuple(jnp.zeros_like(x) for x in newton))
@@ -102,7 +95,7 @@ def find_modes(model: JointModel, params: Params, start: Random, data: Data) -> 
         u=origin,
         f=jnp.full_like(f, jnp.inf),
         g=g,
-        H=structure.damp(H, jnp.ones_like(f), members),
+        H=damp(structure, H, jnp.ones_like(f), members),
         step=start,
         damping=jnp.zeros_like(f),
         positive=jnp.ones(f.shape, dtype=bool),
@@ -126,7 +119,7 @@ def _find_modes_jvp(model: JointModel, primals: Any, tangents: Any) -> Any:
     return (u, stats), (tuple(-x for x in u_dot), no_tangent)
 
 
-def solve_hessian(model: JointModel, H: Pairs, right: Random, data: Data) -> Random:
+def solve_hessian(model: JointModel, H: Any, right: Random, data: Data) -> Random:
     """``H^-1 right``; derivatives reuse the factorization instead of differentiating it."""
     structure, members = model.structure, model.members(data)
     factor = jax.lax.stop_gradient(structure.factor(H, members))

@@ -1,7 +1,8 @@
 """Outer minimization: a trust-region Newton method on the exact Hessian, jaxopt's quasi-Newton methods, SciPy's.
 
-All of them work in coordinates ``x`` with ``params = T x``: T makes the columns of the fixed-effects matrices
-orthonormal, so that a step of one means the same in every direction. Results are on the user's scale.
+All of them work in coordinates ``x`` with ``params = start + T x``: for a formula model T makes the columns of the
+fixed-effects matrices orthonormal, so that a step of one means the same in every direction; parameters that are held
+or tied are directions that T leaves out. Results are on the user's scale.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ LONGEST_STRIDE = 16.0
 LEAST_INFORMATION = 1e-4
 ROUNDING = 1e-13
 
-Derivatives = Callable[[Array, Random], Marginal]
-
 
 class NewtonState(NamedTuple):
     """Where the trust-region iteration stands; enough to go on from.
@@ -55,6 +54,10 @@ class NewtonState(NamedTuple):
     stride: Array
     outcome: Array
     iterations: Array
+
+
+# (flat, modes to begin from, the last state) -> the marginal at flat
+Derivatives = Callable[[Array, Random, NewtonState], Marginal]
 
 
 def newton_start(flat: np.ndarray, modes: tuple[np.ndarray, ...]) -> NewtonState:
@@ -96,7 +99,7 @@ def _newton_step(
     """
     trial = state.flat + state.step
     ahead = tuple(u + j @ state.step for u, j in zip(state.at.modes, state.at.modes_jacobian, strict=True))
-    new = derivatives(trial, ahead)
+    new = derivatives(trial, ahead, state)
     first = jnp.isinf(state.at.value)
     gain = jnp.where(first, state.promised, state.at.value - new.value)
     slack = ROUNDING * (1.0 + jnp.abs(new.value))
@@ -134,6 +137,18 @@ def _newton_step(
     outcome = jnp.where(first & ~finite, Outcome.START_NOT_FINITE, outcome)
     length = jnp.linalg.norm(scaled)
     return NewtonState(flat, at, T @ (V @ scaled), length, promised, radius, stride, outcome, iterations)
+
+
+def updated_hessian(B: Array, step: Array, change: Array) -> Array:
+    """The Hessian estimate B corrected for the change of the gradient along a step: symmetric rank one.
+
+    ``B + r r' / (r's)`` with ``r = change - B s``, left alone where the denominator is lost in rounding; a trust region
+    needs no positive definite estimate. Source: Nocedal & Wright (2006), Numerical Optimization, section 6.2.
+    """
+    r = change - B @ step
+    denominator = jnp.dot(r, step)
+    sound = jnp.abs(denominator) > 1e-8 * jnp.linalg.norm(r) * jnp.linalg.norm(step)
+    return B + jnp.where(sound, jnp.outer(r, r) / jnp.where(sound, denominator, 1.0), 0.0)
 
 
 def minimize_jaxopt(

@@ -31,13 +31,13 @@ from glmmjax.formula import Bar, parse_formula
 from glmmjax.hessians import zeros
 from glmmjax.layout import Layout, ModelData, beta_name, lay_out
 from glmmjax.model import joint_model
-from glmmjax.programs import compiled, unflatten
+from glmmjax.programs import compiled
 from glmmjax.result import normal_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from glmmjax.result import Fit
+    from glmmjax.formula_fit import FormulaFit
 
 #: What can be predicted, and the component whose linear predictor it comes from.
 TYPES = {"response": "cond", "link": "cond", "disp": "disp"}
@@ -105,7 +105,7 @@ class Prediction:
 
 
 def predict(
-    fit: Fit,
+    fit: FormulaFit,
     newdata: Any = None,
     type: str = "response",
     re_form: str | None = None,
@@ -149,7 +149,7 @@ def predict(
 
 
 def get_prediction(
-    fit: Fit,
+    fit: FormulaFit,
     newdata: Any = None,
     type: str = "response",
     re_form: str | None = None,
@@ -173,7 +173,7 @@ def get_prediction(
     return Prediction(linear, linear_se, type, fit.family, rows.labels)
 
 
-def linear_predictors(fit: Fit, effects: Sequence[np.ndarray] | None = None) -> dict[str, np.ndarray]:
+def linear_predictors(fit: FormulaFit, effects: Sequence[np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """The linear predictor (n,) of every component for the rows of the fit.
 
     Args:
@@ -240,7 +240,7 @@ class _Rows:
         return out
 
 
-def _rows(fit: Fit, newdata: Any, type: str, re_form: str | None, allow_new_levels: bool, offset: Any) -> _Rows:
+def _rows(fit: FormulaFit, newdata: Any, type: str, re_form: str | None, allow_new_levels: bool, offset: Any) -> _Rows:
     if type not in TYPES:
         raise ArgumentError(f"predict: unknown type={type!r}. {did_you_mean(type, TYPES)}")
     name, design = TYPES[type], fit.design
@@ -272,7 +272,7 @@ def _rows(fit: Fit, newdata: Any, type: str, re_form: str | None, allow_new_leve
     return _Rows(name, coded.components[name], positions, tuple(fresh), coded.rows, table.n_rows, labels)
 
 
-def _chosen_terms(fit: Fit, name: str, re_form: str | None) -> tuple[int, ...]:
+def _chosen_terms(fit: FormulaFit, name: str, re_form: str | None) -> tuple[int, ...]:
     """Which terms of a component ``re_form`` asks for."""
     bars = fit.design.formulas[name].bars
     if re_form is None:
@@ -312,11 +312,11 @@ def _linear(part: Component, beta: np.ndarray, effects: Sequence[np.ndarray]) ->
     return eta
 
 
-def _predictor(fit: Fit, rows: _Rows) -> np.ndarray:
+def _predictor(fit: FormulaFit, rows: _Rows) -> np.ndarray:
     return _linear(rows.part, fit.estimates[beta_name(rows.name)], [fit.terms[t].b for t in rows.chosen])
 
 
-def _variance(fit: Fit, rows: _Rows) -> np.ndarray:
+def _variance(fit: FormulaFit, rows: _Rows) -> np.ndarray:
     """The variance (n,) of the error of the linear predictor."""
     n = len(rows.kept)
     J = np.zeros((n, len(fit.vcov)))
@@ -336,7 +336,7 @@ def _variance(fit: Fit, rows: _Rows) -> np.ndarray:
     return np.sum((J @ np.nan_to_num(fit.vcov)) * J, axis=1) + given + new
 
 
-def _variance_of_several(fit: Fit, rows: _Rows, where: np.ndarray) -> np.ndarray:
+def _variance_of_several(fit: FormulaFit, rows: _Rows, where: np.ndarray) -> np.ndarray:
     """The variance given the parameters in the rows ``where``, whose terms covary: ``w' H^-1 w``, ``w_t = L_t'z_t``."""
     layout, data = lay_out(fit.design, fit.family)
     levels = layout.structure.levels
@@ -365,7 +365,7 @@ def _variance_of_several(fit: Fit, rows: _Rows, where: np.ndarray) -> np.ndarray
     return out[back.reshape(-1)]
 
 
-def _modes(fit: Fit, layout: Layout) -> tuple[np.ndarray, ...]:
+def _modes(fit: FormulaFit, layout: Layout) -> tuple[np.ndarray, ...]:
     """Spherical effects ``u`` with ``L u = b``, padded as the layout is; any solution will do where L is singular."""
     modes = zeros(layout.structure.levels)
     for placed, term in zip(layout.terms, fit.terms, strict=True):
@@ -377,7 +377,7 @@ def _modes(fit: Fit, layout: Layout) -> tuple[np.ndarray, ...]:
 def _factor_program(layout: Layout, flat: Array, u: tuple[Array, ...], data: ModelData) -> Any:
     """The factored Hessian of the joint negative log-likelihood in the spherical effects."""
     model = joint_model(layout)
-    return model.structure.factor(model.hessian(unflatten(layout, flat, data), u, data), data.members)
+    return model.structure.factor(model.hessian(model.unflatten(flat, data), u, data), data.members)
 
 
 def _variance_program(layout: Layout, factor: Any, groups: Array, W: Array) -> Array:

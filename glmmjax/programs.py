@@ -1,88 +1,100 @@
-"""Compiled programs: one per layout, shapes, optimizer and device; data are arguments.
+"""Compiled programs: one per model, shapes, optimizer and device; data are arguments.
 
-A program takes the state of the outer iteration some evaluations further and reports on the best point so far.
+A model comes as ``source = (build, spec)``: a function and a hashable value from which it makes the
+:class:`~glmmjax.joint.JointModel`, so that the same model is recognized in a later call and, on disk, in
+a later process.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from glmmjax import compilation_cache
-from glmmjax._types import Array, Params, Random
-from glmmjax.laplace import Marginal, marginal_derivatives, marginal_nll
-from glmmjax.layout import Layout, ModelData, beta_name
-from glmmjax.model import joint_model
-from glmmjax.optimizer import NewtonState, minimize_jaxopt, newton_steps
+from glmmjax._types import Array, Data, Random
+from glmmjax.joint import JointModel
+from glmmjax.laplace import Marginal, marginal_derivatives, marginal_gradient, marginal_nll
+from glmmjax.optimizer import NewtonState, minimize_jaxopt, newton_steps, updated_hessian
+
+Source: TypeAlias = tuple[Callable[[Any], JointModel], Any]
 
 traces = 0  # how many programs have been traced in this process; a second data set of the same shape adds none
 
 
 class Report(NamedTuple):
-    """What is reported of the best point, with derivatives.
+    """What the model reports at the best point, and its derivatives in the flat parameters (..., k)."""
 
-    Attributes:
-        spread: per term, Cholesky factor (q, q), standard deviations (q,) and correlations below the diagonal.
-        spread_jacobian: their derivatives in ``theta``.
-    """
-
-    spread: Any
-    spread_jacobian: Any
-
-
-def unflatten(layout: Layout, flat: Array, data: ModelData) -> Params:
-    """The parameters by name from their flat vector: beta of each component, then theta."""
-    sizes = {beta_name(c): data.X[c].shape[-1] for c in layout.components}
-    sizes["theta"] = sum(term.n_theta for term in layout.terms)
-    params, start = {}, 0
-    for name in sorted(sizes):
-        params[name] = flat[start : start + sizes[name]]
-        start += sizes[name]
-    return params
+    value: Any
+    jacobian: Any
 
 
 def newton_program(
-    layout: Layout, state: NewtonState, T: Array, tolerance: Array, max_iter: Array, budget: Array, data: ModelData
+    source: Source,
+    exact: bool,
+    state: NewtonState,
+    T: Array,
+    tolerance: Array,
+    max_iter: Array,
+    budget: Array,
+    data: Data,
 ) -> tuple[NewtonState, Report]:
-    """The state after at most ``budget`` more evaluations, and the report on its best point."""
+    """The state after at most ``budget`` more evaluations, and the report on its best point.
+
+    With ``exact`` every evaluation has the exact Hessian; otherwise it is updated from the gradients.
+    """
     global traces
     traces += 1
-    model = joint_model(layout)
+    model = source[0](source[1])
 
-    def derivatives(flat: Array, modes: Random) -> Marginal:
-        return marginal_derivatives(model, unflatten(layout, flat, data), modes, data)
+    def derivatives(flat: Array, modes: Random, last: NewtonState) -> Marginal:
+        if exact:
+            return marginal_derivatives(model, flat, modes, data)
+        new = marginal_gradient(model, flat, modes, data)
+        hessian = updated_hessian(last.at.hessian, flat - last.flat, new.gradient - last.at.gradient)
+        return new._replace(hessian=hessian, modes_jacobian=last.at.modes_jacobian)
 
     state = newton_steps(derivatives, T, state, tolerance, max_iter, budget)
-    params = unflatten(layout, state.flat, data)
-    spread = lambda theta: model.report({**params, "theta": theta}, data)  # noqa: E731
-    return state, Report(spread(params["theta"]), jax.jacfwd(spread)(params["theta"]))
+
+    def report(flat: Array) -> Any:
+        return model.report(model.unflatten(flat, data), data)
+
+    return state, Report(report(state.flat), jax.jacfwd(report)(state.flat))
 
 
 def gradient_program(
-    layout: Layout, x: Array, T: Array, modes: Random, data: ModelData
+    source: Source, x: Array, T: Array, flat: Array, modes: Random, data: Data
 ) -> tuple[tuple[Array, Random], Array]:
-    """Marginal negative log-likelihood, modes and gradient in the scaled coordinates ``x``, ``params = T x``."""
-    model = joint_model(layout)
+    """Marginal negative log-likelihood, modes and gradient in the coordinates ``x``, ``params = flat + T x``."""
+    model = source[0](source[1])
 
     def value(x: Array) -> tuple[Array, Random]:
-        nll, (u, _) = marginal_nll(model, unflatten(layout, T @ x, data), modes, data)
+        nll, (u, _) = marginal_nll(model, model.unflatten(flat + T @ x, data), modes, data)
         return nll, u
 
     return jax.value_and_grad(value, has_aux=True)(x)
 
 
 def jaxopt_program(
-    layout: Layout, method: str, x: Array, T: Array, tolerance: Array, max_iter: Array, modes: Random, data: ModelData
+    source: Source,
+    method: str,
+    x: Array,
+    T: Array,
+    flat: Array,
+    tolerance: Array,
+    max_iter: Array,
+    modes: Random,
+    data: Data,
 ) -> Array:
-    """The scaled coordinates of the optimum that a jaxopt solver finds."""
+    """The coordinates ``x`` of the optimum that a jaxopt solver finds."""
 
     def value_and_gradient(x: Array) -> tuple[Array, Array]:
-        (nll, _), g = gradient_program(layout, x, T, modes, data)
+        (nll, _), g = gradient_program(source, x, T, flat, modes, data)
         return jnp.where(jnp.isfinite(nll), nll, 1e100), jnp.where(jnp.isfinite(nll), g, 0.0)
 
     return minimize_jaxopt(method, value_and_gradient, x, tolerance, max_iter)

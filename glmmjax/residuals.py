@@ -10,12 +10,12 @@ from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax.prediction import conditional_mean, linear_predictors, slope
 
 if TYPE_CHECKING:
-    from glmmjax.result import Fit
+    from glmmjax.formula_fit import FormulaFit
 
 TYPES = ("response", "pearson", "working")
 
 
-def residuals(fit: Fit, type: str = "response") -> np.ndarray:
+def residuals(fit: FormulaFit, type: str = "response") -> np.ndarray:
     """Residuals (nobs,) given the conditional modes of the random effects.
 
         response   y - mu

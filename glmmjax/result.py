@@ -1,38 +1,37 @@
-"""The result of a fit: what was estimated, how well, and everything that readers need to work from it."""
+"""The result of a fit, whatever door the model came through: estimates, how well, and what can be asked of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glmmjax._errors import ArgumentError, DataError, did_you_mean
+from glmmjax._errors import ArgumentError, DataError, FitError, did_you_mean
 from glmmjax.control import Control
-from glmmjax.design import Design
-from glmmjax.estimates import TermEstimate
-from glmmjax.families import Family
-from glmmjax.layout import beta_name
+from glmmjax.laplace import Marginal
+from glmmjax.solving import Problem, evaluate
 from glmmjax.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from glmmjax.prediction import Prediction
+    from glmmjax.inference import Profile, SdReport
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
-    """A fitted model. Frozen, picklable, NumPy and pandas only; compiled programs are found again when needed.
+class Fit(ABC):
+    """A fitted model. Frozen; NumPy and pandas only; compiled programs are found again when needed.
 
     Attributes:
-        design, family, control: what was fitted, and how.
-        estimates: all parameters by name, on the unconstrained scale: "beta", "beta_disp" (log phi), "theta".
-        parameter_names: a name for each of them, in the order of ``vcov``.
-        vcov: their joint covariance (k, k).
-        terms: the estimates of each random-effects term.
+        control: how it was computed.
+        parameter_names: a name for every parameter, in the order of ``flat`` and ``vcov``.
+        flat: all parameters on the unconstrained scale (k,).
+        directions: in which of them the estimates could move (k, r); see :func:`glmmjax.solving.solve`.
+        vcov: their joint covariance (k, k); NaN for those that are held or at a boundary.
         llf: log-likelihood (Laplace approximation).
         gradient: of the negative log-likelihood in the parameters (k,).
         hessian: its exact second derivatives (k, k).
@@ -41,19 +40,69 @@ class Fit:
         timings: seconds for "design", "compile" and "run".
     """
 
-    design: Design
-    family: Family
     control: Control
-    estimates: Mapping[str, np.ndarray]
     parameter_names: tuple[str, ...]
+    flat: np.ndarray
+    directions: np.ndarray
     vcov: np.ndarray
-    terms: tuple[TermEstimate, ...]
     llf: float
     gradient: np.ndarray
     hessian: np.ndarray
     verdict: Verdict
     iterations: int
     timings: Mapping[str, float]
+
+    # -- what each door provides ---------------------------------------------------------------------------------------
+    @cached_property
+    @abstractmethod
+    def problem(self) -> Problem:
+        """The model and its data, ready to be evaluated."""
+
+    @cached_property
+    @abstractmethod
+    def params(self) -> pd.Series:
+        """The parameters that a summary reports, by name."""
+
+    @property
+    @abstractmethod
+    def nobs(self) -> int:
+        """The number of observations used."""
+
+    @property
+    @abstractmethod
+    def reported(self) -> np.ndarray:
+        """Where the reported parameters stand in ``flat``."""
+
+    @abstractmethod
+    def summary(self) -> Any:
+        """A printable summary with ``as_text()``, ``as_html()`` and ``as_latex()``."""
+
+    @abstractmethod
+    def random_report(self) -> tuple[Any, Any]:
+        """The conditional modes of the random effects as their owner writes them, and their standard errors."""
+
+    @abstractmethod
+    def params_report(self) -> tuple[Any, Any]:
+        """All parameters as their owner writes them, and their standard errors."""
+
+    @property
+    def default_report(self) -> Callable[..., Any] | None:
+        """What :meth:`sdreport` reports if nothing else is asked for."""
+        return None
+
+    @property
+    @abstractmethod
+    def random_order(self) -> np.ndarray:
+        """Where each effect of the engine's storage stands among ``random_labels``."""
+
+    @property
+    @abstractmethod
+    def random_labels(self) -> tuple[str, ...]:
+        """A name for every random effect."""
+
+    def on_engine(self, report: Callable[..., Any]) -> Callable[..., Any]:
+        """A report ``(params, random, data)`` as a function of what the engine's model gives it; hashable."""
+        return report
 
     # -- what became of it ---------------------------------------------------------------------------------------------
     @property
@@ -73,24 +122,24 @@ class Fit:
 
     @property
     def max_gradient(self) -> float:
-        """The largest absolute derivative of the negative log-likelihood in the parameters."""
-        return float(np.max(np.abs(self.gradient), initial=0.0))
+        """The largest absolute derivative of the negative log-likelihood in the directions that are free."""
+        return float(np.max(np.abs(self.gradient[self.free]), initial=0.0))
+
+    @property
+    def free(self) -> np.ndarray:
+        """Which parameters were estimated (k,), as opposed to held; bool."""
+        return np.any(self.directions != 0.0, axis=1)
+
+    @property
+    def structure(self) -> str:
+        """How the Hessian in the random effects is stored and factored, in words."""
+        return str(self.problem.model.structure)
 
     # -- size and likelihood -------------------------------------------------------------------------------------------
     @property
-    def formula(self) -> str:
-        """The formula as it was written."""
-        return self.design.formulas["cond"].text
-
-    @property
-    def nobs(self) -> int:
-        """The number of observations used."""
-        return len(self.design.y)
-
-    @property
     def df(self) -> int:
         """The number of estimated parameters."""
-        return len(self.vcov)
+        return int(np.linalg.matrix_rank(self.directions)) if self.directions.size else 0
 
     @property
     def df_resid(self) -> int:
@@ -107,25 +156,15 @@ class Fit:
         """The Bayesian information criterion, ``-2 llf + log(nobs) df``."""
         return -2.0 * self.llf + np.log(self.nobs) * self.df
 
-    # -- fixed effects -------------------------------------------------------------------------------------------------
-    @property
-    def components(self) -> tuple[str, ...]:
-        """The components whose fixed effects are reported; a dispersion that is one number is reported as ``sigma``."""
-        return tuple(name for name in self.design.components if name != "disp" or not self._constant_dispersion)
-
-    @cached_property
-    def params(self) -> pd.Series:
-        """The fixed effects on the scale of the linear predictor, named by term."""
-        return self._series(np.concatenate([self.estimates[beta_name(c)] for c in self.components]))
-
+    # -- estimates -----------------------------------------------------------------------------------------------------
     @cached_property
     def bse(self) -> pd.Series:
-        """Standard errors of the fixed effects; NaN where the Hessian is not positive definite."""
-        return self._series(np.sqrt(np.diag(self.cov_params().to_numpy())))
+        """Standard errors of ``params``; NaN where they are held or the Hessian is not positive definite."""
+        return self._series(np.sqrt(np.diag(self.vcov)[self.reported]))
 
     @property
     def tvalues(self) -> pd.Series:
-        """z statistics of the fixed effects."""
+        """z statistics of ``params``."""
         return self.params / self.bse
 
     @property
@@ -135,238 +174,117 @@ class Fit:
 
         return self._series(2.0 * ndtr(-np.abs(self.tvalues.to_numpy())))
 
-    def conf_int(self, level: float = 0.95, method: str = "wald") -> pd.DataFrame:
-        """Confidence limits of the fixed effects, columns "lower" and "upper".
+    def conf_int(
+        self, level: float = 0.95, method: str = "wald", parameters: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Confidence limits, columns "lower" and "upper".
 
         Args:
             level: coverage, between 0 and 1.
-            method: "wald", ``estimate +- z se``.
+            method: "wald", ``estimate +- z se``; "profile", where the profiled deviance crosses its quantile, from a
+                curve through a few points; "uniroot", the same crossing found to full accuracy.
+            parameters: names among ``parameter_names``. Default: those of ``params``.
 
         Raises:
-            ArgumentError: level or method is out of range.
+            ArgumentError: level, method or a name is unknown.
+            FitError: the profile does not reach the quantile, or the fit has no covariance to start from.
         """
         import pandas as pd
 
-        if method != "wald":
-            raise ArgumentError(f"conf_int: method must be 'wald', not {method!r}.")
-        half = normal_quantile(level) * self.bse
-        return pd.DataFrame({"lower": self.params - half, "upper": self.params + half})
+        from glmmjax.inference.profiles import limits
+
+        if method not in CONFIDENCE_METHODS:
+            raise ArgumentError(f"conf_int: method must be one of {', '.join(CONFIDENCE_METHODS)}, not {method!r}.")
+        positions = self.reported if parameters is None else [self.position(name) for name in parameters]
+        names = [self.parameter_names[i] for i in positions]
+        if method == "wald":
+            half = normal_quantile(level) * np.sqrt(np.diag(self.vcov)[positions])
+            bounds = np.stack([self.flat[positions] - half, self.flat[positions] + half], axis=1)
+        else:
+            normal_quantile(level)
+            bounds = np.array([limits(self, name, level, method) for name in names]).reshape(-1, 2)
+        return pd.DataFrame(bounds, index=names, columns=["lower", "upper"])
 
     def cov_params(self, full: bool = False) -> pd.DataFrame:
-        """The covariance of the fixed effects, or of all parameters on the unconstrained scale if ``full``."""
+        """The covariance of ``params``, or of all parameters on the unconstrained scale if ``full``."""
         import pandas as pd
 
-        names = self.parameter_names
-        keep = np.arange(len(names)) if full else self._fixed_positions
-        labels = [names[i] for i in keep]
+        keep = np.arange(len(self.flat)) if full else self.reported
+        labels = [self.parameter_names[i] for i in keep]
         return pd.DataFrame(self.vcov[np.ix_(keep, keep)], index=labels, columns=labels)
 
-    @cached_property
-    def fixef(self) -> dict[str, pd.Series]:
-        """The fixed effects of each component."""
-        import pandas as pd
-
-        parts = self.design.components
-        return {c: pd.Series(self.estimates[beta_name(c)], index=list(parts[c].columns), name=c) for c in parts}
-
-    # -- random effects and dispersion ---------------------------------------------------------------------------------
-    @property
-    def theta(self) -> np.ndarray:
-        """Covariance parameters on the unconstrained scale: log standard deviations first, term by term."""
-        return self.estimates["theta"]
-
-    @property
-    def sigma(self) -> float:
-        """The dispersion as the family reports it; 1 if it has none, the geometric mean if it varies between rows."""
-        if not self.family.has_dispersion:
-            return 1.0
-        return float(self.family.sigma(np.exp(np.mean(self.log_phi()))))
-
-    @property
-    def ngroups(self) -> dict[str, int]:
-        """The number of groups of each grouping factor."""
-        return {term.group: len(term.levels) for term in self.terms}
-
-    def varcorr(self) -> pd.DataFrame:
-        """Variances and correlations of the random effects; see :func:`glmmjax.effects.varcorr`."""
-        from glmmjax.effects import varcorr
-
-        return varcorr(self)
-
-    def ranef(self, cond_var: bool = False) -> Any:
-        """Conditional modes of the random effects by group; see :func:`glmmjax.effects.ranef`."""
-        from glmmjax.effects import ranef
-
-        return ranef(self, cond_var=cond_var)
-
-    def coef(self) -> dict[str, pd.DataFrame]:
-        """The coefficients of each group; see :func:`glmmjax.effects.coef`."""
-        from glmmjax.effects import coef
-
-        return coef(self)
-
-    # -- readers: each lives in its own module -------------------------------------------------------------------------
-    def summary(self) -> Any:
-        """A printable summary with ``as_text()``, ``as_html()`` and ``as_latex()``."""
-        from glmmjax.summary import summarize
-
-        return summarize(self)
-
-    def tidy(
-        self,
-        conf_int: bool = True,
-        exponentiate: bool = False,
-        level: float = 0.95,
-        effects: str | Sequence[str] = ("fixed", "ran_pars"),
-    ) -> pd.DataFrame:
-        """Estimates as a data frame in the layout of broom.mixed; see :func:`glmmjax.tidying.tidy`."""
-        from glmmjax.tidying import tidy
-
-        return tidy(self, conf_int=conf_int, exponentiate=exponentiate, level=level, effects=effects)
-
-    def glance(self) -> pd.DataFrame:
-        """One row of fit statistics; see :func:`glmmjax.tidying.glance`."""
-        from glmmjax.tidying import glance
-
-        return glance(self)
-
-    def augment(self, newdata: Any = None) -> pd.DataFrame:
-        """The data with fitted values and residuals; see :func:`glmmjax.tidying.augment`."""
-        from glmmjax.tidying import augment
-
-        return augment(self, newdata)
-
-    def predict(
-        self,
-        newdata: Any = None,
-        type: str = "response",
-        re_form: str | None = None,
-        allow_new_levels: bool = False,
-        se: bool = False,
-        interval: str | None = None,
-        level: float = 0.95,
-        offset: Any = None,
-    ) -> Any:
-        """Predictions (n,), or with standard errors or limits; see :func:`glmmjax.prediction.predict`."""
-        from glmmjax.prediction import predict
-
-        return predict(self, newdata, type, re_form, allow_new_levels, se, interval, level, offset)
-
-    def get_prediction(
-        self,
-        newdata: Any = None,
-        type: str = "response",
-        re_form: str | None = None,
-        allow_new_levels: bool = False,
-        offset: Any = None,
-    ) -> Prediction:
-        """Predictions with standard errors and limits; see :func:`glmmjax.prediction.get_prediction`."""
-        from glmmjax.prediction import get_prediction
-
-        return get_prediction(self, newdata, type, re_form, allow_new_levels, offset)
-
-    def fitted(self) -> np.ndarray:
-        """Fitted means given the conditional modes (nobs,)."""
-        return self.predict()
-
-    @property
-    def fittedvalues(self) -> np.ndarray:
-        """Fitted means given the conditional modes (nobs,), as statsmodels calls them."""
-        return self.fitted()
-
-    def resid(self, type: str = "response") -> np.ndarray:
-        """Residuals (nobs,), "response", "pearson" or "working"; see :func:`glmmjax.residuals.residuals`."""
-        from glmmjax.residuals import residuals
-
-        return residuals(self, type=type)
-
-    def simulate(self, n: int = 1, re: str = "unconditional", seed: Any = 0) -> np.ndarray:
-        """Simulated responses (n, nobs); see :func:`glmmjax.simulation.simulate`."""
-        from glmmjax.simulation import simulate
-
-        return simulate(self, n, re=re, seed=seed)
-
-    def refit(self, y: Any) -> Fit:
-        """The same model fitted to another response (nobs,), starting from these estimates.
+    def position(self, name: str) -> int:
+        """Where a parameter stands in ``flat``.
 
         Raises:
-            DataError: the response has the wrong length.
+            ArgumentError: there is no such parameter.
         """
-        from dataclasses import replace
+        if name not in self.parameter_names:
+            raise ArgumentError(f"No parameter is called {name!r}. {did_you_mean(name, self.parameter_names)}")
+        return self.parameter_names.index(name)
 
-        from glmmjax.fitting import check_response, fit_design
+    # -- inference: each lives in its own module -----------------------------------------------------------------------
+    def sdreport(
+        self, report: Callable[..., Any] | None = None, bias_correct: bool = False, joint_precision: bool = False
+    ) -> SdReport:
+        """Estimates and standard errors in the shapes of params, random effects and ``report``.
 
-        values = np.asarray(y, dtype=float).reshape(-1)
-        if values.shape != self.design.y.shape:
-            raise DataError(f"refit: the response must have {self.nobs} values, one per row used, not {len(values)}.")
-        design = replace(self.design, y=values)
-        check_response(design, self.family)
-        return fit_design(design, self.family, self.control, self.estimates)
+        See :func:`glmmjax.inference.sdreport`.
+        """
+        from glmmjax.inference import sdreport
 
+        return sdreport(self, report, bias_correct=bias_correct, joint_precision=joint_precision)
+
+    def profile(self, parameter: Any, level: float = 0.99) -> Profile:
+        """The profile likelihood of a parameter or linear combination; see :func:`glmmjax.inference.profile`."""
+        from glmmjax.inference import profile
+
+        return profile(self, parameter, level=level)
+
+    # -- keeping -------------------------------------------------------------------------------------------------------
     def save(self, path: Any) -> None:
-        """Write the fit to a file that :func:`glmmjax.load` reads; a pickle, so load only files that you trust."""
+        """Write the fit to a file that :func:`glmmjax.load` reads; a pickle, so load only files that you trust.
+
+        Raises:
+            FitError: the model holds functions that cannot be pickled, such as a lambda.
+        """
         import pickle
         from pathlib import Path
 
-        Path(path).write_bytes(pickle.dumps(self))
+        try:
+            content = pickle.dumps(self)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise FitError(
+                f"save: the fit cannot be pickled ({error}). Functions that are part of a model must stand at the top "
+                "level of a module."
+            ) from error
+        Path(path).write_bytes(content)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _NOT_KEPT}
 
     def __str__(self) -> str:
         return str(self.summary())
 
-    def __repr__(self) -> str:
-        return f"<glmmjax.Fit {self.formula!r}, {self.family.name}, llf {self.llf:.3f}, {self.status}>"
-
-    # -- what the maketables package asks of a result ------------------------------------------------------------------
-    @property
-    def __maketables_coef_table__(self) -> pd.DataFrame:
-        from glmmjax.tidying import coef_table
-
-        return coef_table(self)
-
-    @property
-    def __maketables_depvar__(self) -> str:
-        return self.design.response_name
-
-    @property
-    def __maketables_default_stat_keys__(self) -> list[str]:
-        return ["N", "ll", "aic", "bic"]
-
-    @property
-    def __maketables_stat_labels__(self) -> dict[str, str]:
-        return {"ll": "Log-likelihood", "sigma": "Sigma"}
-
-    def __maketables_stat__(self, key: str) -> Any:
-        names = {"N": "nobs", "ll": "llf", "aic": "aic", "bic": "bic", "sigma": "sigma"}
-        return getattr(self, names[key]) if key in names else None
-
     # -- for readers ---------------------------------------------------------------------------------------------------
-    def log_phi(self, design: Design | None = None) -> np.ndarray:
-        """The log of the dispersion parameter of each row (n,), of this design or another coded alike."""
-        part = (design or self.design).components["disp"]
-        return part.X @ self.estimates[beta_name("disp")] + part.offset
-
-    def positions(self, block: str) -> np.ndarray:
-        """Where a block of parameters ("beta", "beta_disp", "theta") stands in ``vcov``."""
-        start = 0
-        for name, values in self.estimates.items():
-            if name == block:
-                return start + np.arange(len(values))
-            start += len(values)
-        raise ArgumentError(f"No parameters are called {block!r}. {did_you_mean(block, self.estimates)}")
+    @cached_property
+    def marginal(self) -> Marginal:
+        """The marginal likelihood at the estimates with its derivatives, the modes and theirs; NumPy."""
+        return evaluate(self.problem, self.control, self.flat)
 
     @property
-    def _constant_dispersion(self) -> bool:
-        part = self.design.components["disp"]
-        return part.columns == ("(Intercept)",) and not part.terms and not np.ptp(part.offset)
-
-    @property
-    def _fixed_positions(self) -> np.ndarray:
-        return np.concatenate([self.positions(beta_name(c)) for c in self.components])
+    def known_vcov(self) -> np.ndarray:
+        """``vcov`` with parameters that are held or at a boundary counted as known."""
+        return np.nan_to_num(self.vcov)
 
     def _series(self, values: np.ndarray) -> pd.Series:
         import pandas as pd
 
-        return pd.Series(values, index=[self.parameter_names[i] for i in self._fixed_positions])
+        return pd.Series(values, index=[self.parameter_names[i] for i in self.reported])
+
+
+CONFIDENCE_METHODS = ("wald", "profile", "uniroot")
+_NOT_KEPT = {"problem", "marginal"}  # made again when needed
 
 
 def normal_quantile(level: float) -> float:

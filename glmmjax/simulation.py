@@ -16,12 +16,12 @@ from glmmjax._errors import ArgumentError, FamilyError, FitError, did_you_mean
 from glmmjax.prediction import conditional_mean, linear_predictors
 
 if TYPE_CHECKING:
-    from glmmjax.result import Fit
+    from glmmjax.formula_fit import FormulaFit
 
 RANDOM_EFFECTS = ("unconditional", "conditional")
 
 
-def simulate(fit: Fit, n: int = 1, re: str = "unconditional", seed: Any = 0) -> np.ndarray:
+def simulate(fit: FormulaFit, n: int = 1, re: str = "unconditional", seed: Any = 0) -> np.ndarray:
     """Responses drawn from the fitted model (n, nobs), for the rows used in the fit; :meth:`Fit.refit` takes each.
 
     A binomial response is the number of successes among the trials of its row. Weights that multiply the likelihood
@@ -49,11 +49,23 @@ def simulate(fit: Fit, n: int = 1, re: str = "unconditional", seed: Any = 0) -> 
         raise ArgumentError(f"simulate: unknown re={re!r}. {did_you_mean(re, RANDOM_EFFECTS)}")
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ArgumentError(f"simulate: n must be a whole number of at least 1, not {n!r}.")
+    return _simulate(fit, n, re == "unconditional", seed)[0]
+
+
+def simulate_with_effects(fit: FormulaFit, n: int, seed: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Responses (n, nobs) and, per term, the spherical effects (n, groups, q) that they were drawn with."""
+    return _simulate(fit, n, True, seed)
+
+
+def _simulate(fit: FormulaFit, n: int, unconditional: bool, seed: Any) -> tuple[np.ndarray, list[np.ndarray]]:
     eta = linear_predictors(fit)
     out = np.empty((n, fit.nobs))
+    effects = [np.zeros((n, *term.b.shape)) for term in fit.terms]
     for i, rng in enumerate(_generator(seed).spawn(n)):
-        if re == "unconditional":
-            eta = linear_predictors(fit, [rng.standard_normal(term.b.shape) @ term.L.T for term in fit.terms])
+        if unconditional:
+            for u in effects:
+                u[i] = rng.standard_normal(u.shape[1:])
+            eta = linear_predictors(fit, [u[i] @ term.L.T for u, term in zip(effects, fit.terms, strict=True)])
         phi = np.exp(eta["disp"]) if "disp" in eta else 1.0
         try:
             out[i] = fit.family.simulate(rng, conditional_mean(fit.family, eta["cond"]), phi, fit.design.trials)
@@ -64,7 +76,7 @@ def simulate(fit: Fit, n: int = 1, re: str = "unconditional", seed: Any = 0) -> 
                 f"simulate: replicate {i} has a mean that the family {fit.family.name!r} cannot have ({error}). "
                 "Simulate with re='conditional', or fit with a link whose means are all in range, such as 'log'."
             ) from error
-    return out
+    return out, effects
 
 
 def _generator(seed: Any) -> np.random.Generator:

@@ -12,8 +12,11 @@ from glmmjax._tables import TextTable, as_html, as_latex, as_text, decimals, lat
 from glmmjax.tidying import component_link, fixed_effects
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from glmmjax.estimates import TermEstimate
-    from glmmjax.result import Fit
+    from glmmjax.formula_fit import FormulaFit
+    from glmmjax.likelihood_fit import LikelihoodFit
 
 _FIXED = {"cond": "Fixed effects", "disp": "Fixed effects of the dispersion"}
 _RANDOM = {"cond": "Random effects", "disp": "Random effects of the dispersion"}
@@ -69,7 +72,7 @@ class Summary:
         return self.as_text()
 
 
-def summarize(fit: Fit) -> Summary:
+def summarize(fit: FormulaFit) -> Summary:
     """The summary of a fit: ``print`` it, or ask it for ``as_html()`` or ``as_latex()``.
 
     Standard errors are of maximum likelihood, from the exact Hessian; z statistics and two-sided p-values are Wald's.
@@ -90,14 +93,14 @@ def summarize(fit: Fit) -> Summary:
     )
 
 
-def _title(fit: Fit) -> str:
+def _title(fit: FormulaFit) -> str:
     linear = fit.family.name == "gaussian" and fit.family.link.name == "identity"
     kind = " ".join(["linear" if linear else "generalized linear", *(["mixed"] if fit.terms else []), "model"])
     approximate = bool(fit.terms) and not (linear and all(term.component == "cond" for term in fit.terms))
     return f"{kind.capitalize()} fitted by maximum likelihood" + (" (Laplace approximation)" if approximate else "")
 
 
-def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
+def _facts(fit: FormulaFit) -> tuple[tuple[str, str], ...]:
     dropped = fit.design.n_dropped
     facts = [("Formula", " ".join(fit.formula.split()))]
     facts += [(f"Formula, {name}", fit.design.formulas[name].text) for name in fit.components if name != "cond"]
@@ -114,13 +117,13 @@ def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _statistics_table(fit: Fit) -> TextTable:
+def _statistics_table(fit: FormulaFit) -> TextTable:
     values = [fit.aic, fit.bic, fit.llf, -2.0 * fit.llf]
     row = (*(f"{value:.1f}" for value in values), str(fit.df), str(fit.df_resid))
     return TextTable("", ("AIC", "BIC", "logLik", "deviance", "df", "df.resid"), (row,), "rrrrrr")
 
 
-def _random_table(fit: Fit, component: str) -> TextTable:
+def _random_table(fit: FormulaFit, component: str) -> TextTable:
     terms = [term for term in fit.terms if term.component == component]
     labels = [(term.group if j == 0 else "", name) for term in terms for j, name in enumerate(term.columns)]
     sd = [float(value) for term in terms for value in term.sd]
@@ -145,7 +148,7 @@ def _correlation_rows(term: TermEstimate) -> list[list[str]]:
     return rows
 
 
-def _fixed_table(fit: Fit, component: str) -> TextTable:
+def _fixed_table(fit: FormulaFit, component: str) -> TextTable:
     estimate, se, z, p = fixed_effects(fit, component)
     places = decimals(se if np.any(np.isfinite(se)) else estimate)
     columns = [numbers(estimate, places), numbers(se, places), numbers(z, 2), [_p_value(value) for value in p]]
@@ -159,3 +162,32 @@ def _p_value(p: float) -> str:
     if np.isnan(p):
         return "NA"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def summarize_likelihood(fit: LikelihoodFit) -> Summary:
+    """The summary of a likelihood of one's own: parameters and reported quantities with standard errors."""
+    report = fit.sdreport()
+    frames = {"Parameters": report.to_frame("params")}
+    if report.report is not None:
+        frames["Reported"] = report.to_frame("report")
+    effects = f"{sum(np.size(x) for x in fit.at.modes)} integrated out" if fit.at.modes else "none"
+    head = ("logLik", "AIC", "df")
+    statistics = TextTable("", head, ((f"{fit.llf:.3f}", f"{fit.aic:.3f}", str(fit.df)),), "rrr")
+    tables = [_frame_table(caption, frame) for caption, frame in frames.items() if len(frame)]
+    return Summary(
+        title="Likelihood fitted by maximum likelihood" + (" (Laplace approximation)" if fit.at.modes else ""),
+        status=fit.status,
+        flagged=fit.status != "converged",
+        facts=(("Random effects", effects), ("Hessian", fit.structure)),
+        tables=(statistics, *tables),
+        notes=tuple(
+            f"{name} held or tied" for name, free in zip(fit.parameter_names, fit.free, strict=True) if not free
+        ),
+    )
+
+
+def _frame_table(caption: str, frame: pd.DataFrame) -> TextTable:
+    estimate, se = frame["estimate"].to_numpy(), frame["std_error"].to_numpy()
+    places = decimals(se if np.any(np.isfinite(se)) else estimate)
+    rows = tuple(zip(map(str, frame.index), numbers(estimate, places), numbers(se, places), strict=True))
+    return TextTable(f"{caption}:", ("", "Estimate", "Std.Error"), rows, "lrr")

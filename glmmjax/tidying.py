@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from glmmjax.estimates import TermEstimate
-    from glmmjax.result import Fit
+    from glmmjax.formula_fit import FormulaFit
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals")
 RATIO_LINKS = ("log", "logit", "cloglog")
@@ -24,7 +24,7 @@ _NUMBERS = ["estimate", "std_error", "statistic", "p_value", "conf_low", "conf_h
 
 
 def tidy(
-    fit: Fit,
+    fit: FormulaFit,
     conf_int: bool = True,
     exponentiate: bool = False,
     level: float = 0.95,
@@ -78,7 +78,7 @@ def tidy(
     return table if conf_int else table.drop(columns=["conf_low", "conf_high"])
 
 
-def glance(fit: Fit) -> pd.DataFrame:
+def glance(fit: FormulaFit) -> pd.DataFrame:
     """The statistics of a fit in one row.
 
     Columns nobs, df, llf, aic, aicc, bic, deviance, df_resid, sigma, converged, status; ``deviance = -2 llf``, and
@@ -105,7 +105,7 @@ def glance(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def augment(fit: Fit, newdata: Any = None) -> pd.DataFrame:
+def augment(fit: FormulaFit, newdata: Any = None) -> pd.DataFrame:
     """The rows of the fit with fitted values and residuals, or new data with fitted values.
 
     Without ``newdata``: the response (a proportion for binomial families, with its ``trials``), the group of each row
@@ -133,7 +133,7 @@ def augment(fit: Fit, newdata: Any = None) -> pd.DataFrame:
     return pd.DataFrame(columns, index=design.rows)
 
 
-def fixed_effects(fit: Fit, component: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def fixed_effects(fit: FormulaFit, component: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Estimates, standard errors, z statistics and two-sided p-values of a component's fixed effects, (p,) each."""
     from scipy.special import ndtr
 
@@ -143,12 +143,12 @@ def fixed_effects(fit: Fit, component: str) -> tuple[np.ndarray, np.ndarray, np.
     return estimate, se, z, 2.0 * ndtr(-np.abs(z))
 
 
-def component_link(fit: Fit, component: str) -> str:
+def component_link(fit: FormulaFit, component: str) -> str:
     """The name of the link on whose scale a component's linear predictor is."""
     return fit.family.link.name if component == "cond" else _LINKS[component]
 
 
-def coef_table(fit: Fit) -> pd.DataFrame:
+def coef_table(fit: FormulaFit) -> pd.DataFrame:
     """The fixed effects as the maketables package reads them: index of names, columns b, se, t, p, ci95l, ci95u."""
     import pandas as pd
 
@@ -157,7 +157,7 @@ def coef_table(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame({**columns, "ci95l": limits["lower"], "ci95u": limits["upper"]})
 
 
-def _fixed_rows(fit: Fit, component: str, half: float, exponentiate: bool) -> list[tuple[Any, ...]]:
+def _fixed_rows(fit: FormulaFit, component: str, half: float, exponentiate: bool) -> list[tuple[Any, ...]]:
     estimate, se, z, p = fixed_effects(fit, component)
     low, high = estimate - half * se, estimate + half * se
     if exponentiate:
@@ -173,7 +173,7 @@ def _fixed_rows(fit: Fit, component: str, half: float, exponentiate: bool) -> li
     return [("fixed", component, None, None, *row) for row in zip(names, estimate, se, z, p, low, high, strict=True)]
 
 
-def _spread_rows(fit: Fit, term: TermEstimate, half: float) -> list[tuple[Any, ...]]:
+def _spread_rows(fit: FormulaFit, term: TermEstimate, half: float) -> list[tuple[Any, ...]]:
     """Standard deviations and correlations of a term."""
     sd, r = term.sd, term.correlations
     sd_se, r_se = _delta(term.sd_jacobian, fit.vcov), _delta(term.correlations_jacobian, fit.vcov)
@@ -188,7 +188,7 @@ def _spread_rows(fit: Fit, term: TermEstimate, half: float) -> list[tuple[Any, .
     return [_row("ran_pars", term, None, *cell) for cell in cells]
 
 
-def _sigma(fit: Fit, half: float) -> list[tuple[Any, ...]]:
+def _sigma(fit: FormulaFit, half: float) -> list[tuple[Any, ...]]:
     """The residual standard deviation of a gaussian response, if it is one number."""
     if fit.family.name != "gaussian" or "disp" in fit.components:
         return []
@@ -199,7 +199,7 @@ def _sigma(fit: Fit, half: float) -> list[tuple[Any, ...]]:
     return [(*labels, sigma, sigma * log_se, np.nan, np.nan, sigma / spread, sigma * spread)]
 
 
-def _mode_rows(fit: Fit, term: TermEstimate, half: float) -> list[tuple[Any, ...]]:
+def _mode_rows(fit: FormulaFit, term: TermEstimate, half: float) -> list[tuple[Any, ...]]:
     """The conditional modes of a term, group by group."""
     se = np.sqrt(np.diagonal(term.b_total_vcov(fit.vcov), axis1=1, axis2=2))
     return [

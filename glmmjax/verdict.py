@@ -53,10 +53,13 @@ def judge(
     layout: Layout,
     state: NewtonState,
     modes_vcov: tuple[np.ndarray, ...],
-    scale: np.ndarray,
+    directions: np.ndarray,
     names: Sequence[str],
 ) -> Verdict:
-    """The verdict on the state at which the outer iteration ended; ``modes_vcov`` is without padding."""
+    """The verdict on the state at which the outer iteration ended.
+
+    ``modes_vcov`` is without padding; ``directions`` (k, r) are those in which the parameters could move.
+    """
     outcome = Outcome(int(state.outcome))
     if outcome == Outcome.START_NOT_FINITE:
         unknown = np.full_like(state.at.hessian, np.nan)
@@ -69,13 +72,14 @@ def judge(
         boundary[limit] = True
         phi = np.exp(state.flat[limit])
         singular = (*singular, f"the {family.phi_name}, {phi:.2g}, is at the end of its range: fit the family's limit")
-    vcov, pd_hess = _vcov(state.at.hessian, scale, ~boundary)
+    inside = directions[:, ~np.any(directions[boundary] != 0.0, axis=0)]
+    vcov, pd_hess = _vcov(state.at.hessian, inside)
     separated = _separated(design.components["cond"], family, state.flat, vcov)
-    unidentified = () if separated or not pd_hess else _unidentified(state.at.hessian, scale, ~boundary, names)
+    unidentified = () if separated or not pd_hess else _unidentified(state.at.hessian, inside, names)
 
     sentences = [outcome.sentence]
     if outcome != Outcome.CONVERGED:
-        sentences.append(f"gradient too large: {np.max(np.abs(scale.T @ state.at.gradient), initial=0.0):.1e}")
+        sentences.append(f"gradient too large: {np.max(np.abs(directions.T @ state.at.gradient), initial=0.0):.1e}")
     if not pd_hess:
         sentences.append("Hessian not positive definite: standard errors are not available")
     sentences += [f"singular: {finding}" for finding in singular]
@@ -84,6 +88,46 @@ def judge(
     if separated:
         sentences.append(f"separation suspected: {', '.join(separated)}")
     return Verdict("; ".join(sentences), outcome == Outcome.CONVERGED, pd_hess, singular, separated, vcov)
+
+
+def judge_likelihood(
+    state: NewtonState, directions: np.ndarray, names: Sequence[str], inner: str | None = None
+) -> Verdict:
+    """The verdict on a likelihood of unknown form: only what the gradient and the Hessian can tell.
+
+    Args:
+        directions: in which the parameters could move (k, r).
+        inner: what is wrong with the search for the modes, in words.
+    """
+    outcome = Outcome(int(state.outcome))
+    k = len(state.flat)
+    sentences = [outcome.sentence if inner is None else inner]
+    if outcome == Outcome.START_NOT_FINITE:
+        return Verdict("; ".join(sentences), False, False, (), (), np.full((k, k), np.nan))
+    if outcome != Outcome.CONVERGED:
+        sentences.append(f"gradient too large: {np.max(np.abs(directions.T @ state.at.gradient), initial=0.0):.1e}")
+    vcov, positive = _vcov(state.at.hessian, directions)
+    if not positive:
+        sentences.append("Hessian not positive definite: standard errors are not available")
+        weak = _weakest(directions.T @ state.at.hessian @ directions, directions)
+        sentences += (
+            [f"not identified, or not a minimum, in {' and '.join(np.array(names)[weak])}"] if len(weak) else []
+        )
+    return Verdict("; ".join(sentences), outcome == Outcome.CONVERGED, positive, (), (), vcov)
+
+
+def _weakest(hessian: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """The parameters that make up the direction of least curvature, each scaled by its own."""
+    if not np.all(np.isfinite(hessian)) or not len(hessian):
+        return np.zeros(0, dtype=int)
+    size = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
+    _, V = np.linalg.eigh(hessian / np.outer(size, size))
+    step = np.abs(directions @ (V[:, 0] / np.where(size > 1e-140, size, np.inf)))
+    flat = np.diag(hessian) <= 1e-12 * np.max(np.abs(np.diag(hessian)))
+    if np.any(flat):
+        return np.flatnonzero(np.any(directions[:, flat] != 0.0, axis=1))
+    parts = step * np.sqrt(np.maximum(directions**2 @ np.diag(hessian), 0.0))
+    return np.flatnonzero(parts > 0.2 * np.max(parts))
 
 
 def _singular(design: Design, layout: Layout, modes_vcov: tuple[np.ndarray, ...]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -121,32 +165,31 @@ def _dispersion_limit(design: Design, family: Family, state: NewtonState) -> int
     return position if abs(state.at.hessian[position, position]) < LEAST_INFORMATION else None
 
 
-def _vcov(hessian: np.ndarray, scale: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The inverse Hessian in the free parameters, NaN elsewhere, and whether it is positive definite."""
+def _vcov(hessian: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, bool]:
+    """``D (D'HD)^-1 D'``, NaN for parameters that no direction moves, and whether ``D'HD`` is positive definite."""
     k = len(hessian)
     vcov = np.full((k, k), np.nan)
-    if not np.any(free):
+    moves = np.any(directions != 0.0, axis=1)
+    if not np.any(moves):
         return vcov, True
-    T = scale[np.ix_(free, free)]
-    scaled = T.T @ hessian[np.ix_(free, free)] @ T
-    if not np.all(np.isfinite(scaled)):
+    reduced = directions.T @ hessian @ directions
+    if not np.all(np.isfinite(reduced)):
         return vcov, False
-    size = np.sqrt(np.maximum(np.abs(np.diag(scaled)), 1e-300))
-    eigenvalues, V = np.linalg.eigh(scaled / np.outer(size, size))
+    size = np.sqrt(np.maximum(np.abs(np.diag(reduced)), 1e-300))
+    eigenvalues, V = np.linalg.eigh(reduced / np.outer(size, size))
     if eigenvalues[0] < SMALLEST_EIGENVALUE:
         return vcov, False
-    root = T @ (V / np.sqrt(eigenvalues) / size[:, None])
-    vcov[np.ix_(free, free)] = root @ root.T
+    root = (directions @ (V / np.sqrt(eigenvalues) / size[:, None]))[moves]
+    vcov[np.ix_(moves, moves)] = root @ root.T
     return vcov, True
 
 
-def _unidentified(hessian: np.ndarray, scale: np.ndarray, free: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+def _unidentified(hessian: np.ndarray, directions: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
     """The parameters that make up the directions about which the data say next to nothing."""
-    T = scale[np.ix_(free, free)]
-    eigenvalues, V = np.linalg.eigh(T.T @ hessian[np.ix_(free, free)] @ T)
-    weak = V[:, eigenvalues < LEAST_INFORMATION]
-    involved = np.any(np.abs(weak) > 0.2, axis=1)
-    return tuple(name for name, taken in zip(np.array(names)[free], involved, strict=True) if taken)
+    eigenvalues, V = np.linalg.eigh(directions.T @ hessian @ directions)
+    involved = np.any(np.abs(V[:, eigenvalues < LEAST_INFORMATION]) > 0.2, axis=1)
+    # the directions are triangular: each one's last parameter is its own
+    return tuple(names[int(np.flatnonzero(column)[-1])] for column in directions[:, involved].T)
 
 
 def _separated(part: Component, family: Family, flat: np.ndarray, vcov: np.ndarray) -> tuple[str, ...]:

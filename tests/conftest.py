@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import runpy
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +18,18 @@ if TYPE_CHECKING:
 
 CASES: dict[str, dict[str, Any]] = {
     case["name"]: case for case in json.loads((Path(__file__).parent / "reference" / "cases.json").read_text())
+}
+
+
+# models of reference/tmb, and the example that fits each
+TMB_EXAMPLES = {
+    "thetalog": "05_state_space.py",
+    "spatial": "06_spatial_counts.py",
+    "orange_big": "07_growth_curves.py",
+    "nmixture": "08_n_mixture.py",
+    "theophylline": "09_pharmacokinetics.py",
+    "spde": "10_spde.py",
+    "sv2": "11_stochastic_volatility.py",
 }
 
 
@@ -32,6 +47,15 @@ def _fit(data: str, formula: str, family: str, **columns: str) -> Fit:
     frame = glmmjax.datasets.load(data)
     given = {argument: frame[column].to_numpy() for argument, column in columns.items()}
     return glmmjax.glmm(formula, frame, family=family, **given)
+
+
+@cache
+def run_example(name: str) -> tuple[dict[str, Any], str]:
+    """The names that an example leaves, and what it prints; each example runs once."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        names = runpy.run_path(str(Path(__file__).parents[1] / "examples" / name))
+    return names, printed.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,7 @@ from glmmjax.hessians import zeros
 from glmmjax.joint import JointModel
 from glmmjax.laplace import Marginal, marginal_derivatives
 from glmmjax.layout import Layout, ModelData, lay_out
-from glmmjax.model import joint_model
-from glmmjax.programs import unflatten
+from glmmjax.model import joint_model, unflatten
 from glmmjax.start import orthonormal_scale, start_values
 
 STRUCTURES = {
@@ -91,7 +90,7 @@ def compiled_marginal(layout: Layout) -> Any:
     """``(flat, modes, data) -> Marginal``, compiled."""
 
     def derivatives(flat: Any, modes: Any, data: ModelData) -> Marginal:
-        return marginal_derivatives(joint_model(layout), unflatten(layout, flat, data), modes, data)
+        return marginal_derivatives(joint_model(layout), flat, modes, data)
 
     return jax.jit(derivatives)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 
 import pytest
+from conftest import TMB_EXAMPLES, run_example
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PRINTED = {
@@ -17,12 +17,12 @@ PRINTED = {
 
 
 def test_no_example_is_left_out() -> None:
-    assert sorted(PRINTED) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+    """Those that are compared with TMB run in reference/test_tmb.py."""
+    assert sorted([*PRINTED, *TMB_EXAMPLES.values()]) == sorted(path.name for path in EXAMPLES.glob("*.py"))
 
 
 @pytest.mark.parametrize("name", PRINTED)
-def test_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(EXAMPLES / name))
-    printed = capsys.readouterr().out
+def test_example(name: str) -> None:
+    printed = run_example(name)[1]
     assert [text for text in PRINTED[name] if text not in printed] == []
     assert "nan" not in printed.lower().split()

@@ -16,6 +16,7 @@ from glmmjax._precision import double_precision, to_numpy
 from glmmjax.fitting import _block_diagonal
 from glmmjax.hessians import zeros
 from glmmjax.layout import lay_out
+from glmmjax.model import joint_model
 from glmmjax.optimizer import newton_start
 from glmmjax.start import orthonormal_scale
 
@@ -71,7 +72,7 @@ def test_three_responses_in_one_call_equal_three_fits(salamanders: pd.DataFrame,
     axes = replace(jax.tree.map(lambda _: None, data), y=0)
 
     def run(data: object) -> object:
-        return programs.newton_program(layout, newton_start(flat, modes), T, 1e-10, 100, 100, data)
+        return programs.newton_program((joint_model, layout), True, newton_start(flat, modes), T, 1e-10, 100, 100, data)
 
     with double_precision():
         state, report = to_numpy(jax.jit(jax.vmap(run, in_axes=(axes,)))(replace(data, y=y)))
@@ -80,7 +81,7 @@ def test_three_responses_in_one_call_equal_three_fits(salamanders: pd.DataFrame,
         base = np.sum(counts.family.log_base(responses[i], counts.design.trials))
         assert base - state.at.value[i] == pytest.approx(fit.llf, abs=1e-8)
         np.testing.assert_allclose(state.flat[i], np.concatenate(list(fit.estimates.values())), atol=1e-6)
-        np.testing.assert_allclose(report.spread[0][1][i], fit.terms[0].sd, rtol=1e-6)
+        np.testing.assert_allclose(report.value[0][1][i], fit.terms[0].sd, rtol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", ["jaxopt-bfgs", "jaxopt-lbfgs", "scipy-bfgs", "scipy-l-bfgs-b"])

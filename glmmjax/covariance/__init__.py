@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from glmmjax._errors import FormulaError, did_you_mean
 from glmmjax.covariance._covariance import Covariance as Covariance
 from glmmjax.covariance.diagonal import diagonal as diagonal
@@ -10,8 +12,8 @@ from glmmjax.covariance.unstructured import unstructured as unstructured
 COVARIANCES: dict[str, Covariance] = {structure.name: structure for structure in (unstructured, diagonal)}
 
 
-def resolve_covariance(name: str) -> Covariance:
-    """The covariance structure called ``name``.
+def resolve_covariance(name: str, private: Mapping[str, Covariance] | None = None) -> Covariance:
+    """The covariance structure called ``name``, a private one before the known ones.
 
     Raises:
         FormulaError: the name is unknown; the nearest known one is offered.
@@ -19,6 +21,9 @@ def resolve_covariance(name: str) -> Covariance:
     >>> resolve_covariance("us").n_theta(3)
     6
     """
-    if name not in COVARIANCES:
-        raise FormulaError(f"Unknown covariance structure {name!r}. {did_you_mean(name, COVARIANCES)}")
-    return COVARIANCES[name]
+    known = {**COVARIANCES, **(private or {})}
+    if name not in known:
+        raise FormulaError(f"Unknown covariance structure {name!r}. {did_you_mean(name, known)}")
+    if not isinstance(known[name], Covariance):
+        raise FormulaError(f"covariances[{name!r}] must be a glmmjax.covariance.Covariance, not {known[name]!r}.")
+    return known[name]

@@ -11,9 +11,20 @@ import numpy as np
 from glmmjax.hessians._levels import Level as Level
 from glmmjax.hessians._levels import Membership as Membership
 from glmmjax.hessians._levels import zeros as zeros
+from glmmjax.hessians._structure import RowStructure as RowStructure
 from glmmjax.hessians._structure import Structure as Structure
+from glmmjax.hessians._structure import damp as damp
+from glmmjax.hessians._structure import identity as identity
+from glmmjax.hessians._structure import select as select
+from glmmjax.hessians.banded import Banded as Banded
 from glmmjax.hessians.blocks import Blocks as Blocks
+from glmmjax.hessians.bordered import BorderedHessian as BorderedHessian
 from glmmjax.hessians.crossed import Crossed as Crossed
+from glmmjax.hessians.dense import DenseHessian as DenseHessian
+from glmmjax.hessians.linked import Linked as Linked
+from glmmjax.hessians.linked import link as link
+from glmmjax.hessians.linked import prefer_links as prefer_links
+from glmmjax.hessians.sparse import Sparse as Sparse
 
 
 def parent_groups(fine: np.ndarray, coarse: np.ndarray, n_fine: int) -> np.ndarray | None:

@@ -4,55 +4,107 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
+
 from glmmjax._types import Array, Random
-from glmmjax.hessians._levels import Level, Membership, Pairs, Weights
+from glmmjax.hessians._levels import Level, Pairs, Weights
+
+# A factorization of more floating-point operations than this is too expensive to be differentiated at every step.
+COSTLY = 3e8
 
 
 class Structure(Protocol):
     """How the Hessian H of the joint density in the random effects is stored, factored and solved.
 
+    Effects are kept as one (effects, groups) array per level; structures that know no grouping factor have one level
+    with one effect per group. H is stored as any pytree, symmetric entries perhaps once. ``members`` is the index data
+    of the model, integer arrays that come as data.
+
     Implementations are frozen and hashable; their methods are pure, can be traced, differentiated and batched, and
-    report a matrix that is not positive definite by a flag. An *independent block* is a set of groups that shares no
-    observation with the rest, so that a step in it can be judged alone.
+    report a matrix that is not positive definite by a flag. An *independent block* is a set of effects that shares no
+    term of the density with the rest, so that a step in it can be judged alone.
     """
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The grouping factors, finest first."""
+        """The groups of effects."""
 
     @property
     def n_blocks(self) -> int:
         """The number of independent blocks."""
 
-    def spread_blocks(self, values: Array, level: int, members: Membership) -> Array:
+    @property
+    def costly(self) -> bool:
+        """Whether one factorization takes so long that exact outer Hessians should be few."""
+
+    def spread_blocks(self, values: Array, level: int, members: Any) -> Array:
         """The value (n_blocks,) of the independent block of each group of a level: (G,)."""
 
-    def sum_blocks(self, values: Array, level: int, members: Membership) -> Array:
+    def sum_blocks(self, values: Array, level: int, members: Any) -> Array:
         """The sum over the groups (G,) of a level in each independent block: (n_blocks,)."""
 
-    def sum_rows(self, values: Array, members: Membership) -> Array:
-        """The sum over the observations (n,) in each independent block: (n_blocks,)."""
+    def add(self, H: Any, blocks: tuple[Array, ...], members: Any) -> Any:
+        """H with a block added to each diagonal block: (d_k, d_k, G_k) or (d_k, d_k, 1) per level."""
 
-    def assemble(self, W: Weights, Z: tuple[Array, ...], members: Membership) -> Pairs:
-        """``sum_i Z_i' W_i Z_i`` from columns ``Z[k]`` (d_k, n) and weights."""
-
-    def transform(self, S: Pairs, L: tuple[Array, ...]) -> Pairs:
-        """``L' S L + I`` for one factor ``L[k]`` (d_k, d_k) per level."""
-
-    def damp(self, H: Pairs, damping: Array, members: Membership) -> Pairs:
-        """``H + t I`` with one t per independent block."""
-
-    def multiply(self, H: Pairs, v: Random, members: Membership) -> Random:
+    def multiply(self, H: Any, v: Random, members: Any) -> Random:
         """``H v``."""
 
-    def logdet(self, H: Pairs, members: Membership) -> Array:
-        """``log |H|``, differentiable."""
+    def diagonal(self, H: Any, members: Any) -> tuple[Array, ...]:
+        """The diagonal blocks of a stored matrix, (d_k, d_k, G_k) per level; of a gradient its symmetric part."""
 
-    def factor(self, H: Pairs, members: Membership) -> Any:
+    def logdet(self, H: Any, members: Any) -> Array:
+        """``log |H|``; its gradient is the inverse on H's pattern, differentiable in turn."""
+
+    def factor(self, H: Any, members: Any) -> Any:
         """What :meth:`solve` needs of H; its ``positive`` (n_blocks,) says which blocks are positive definite."""
 
     def solve(self, factor: Any, g: Random) -> Random:
         """``H^-1 g``."""
 
-    def marginal_blocks(self, factor: Any) -> tuple[Array, ...]:
-        """The diagonal blocks of ``H^-1``, (d_k, d_k, G_k) per level."""
+    def probes(self, members: Any) -> Random:
+        """Directions, (c, d_k, G_k) per level, whose products with H determine it; NumPy."""
+
+    def from_products(self, products: Random, members: Any) -> Any:
+        """H from its products with the :meth:`probes`."""
+
+    def memory(self, n_params: int) -> float:
+        """About how many bytes the structure's own arrays take in a fit with ``n_params`` parameters."""
+
+
+class RowStructure(Structure, Protocol):
+    """A structure whose Hessian is a sum over observations, each with a few effects of each grouping factor."""
+
+    def sum_rows(self, values: Array, members: Any) -> Array:
+        """The sum over the observations (n,) in each independent block: (n_blocks,)."""
+
+    def assemble(self, W: Weights, Z: tuple[Array, ...], members: Any) -> Any:
+        """``sum_i Z_i' W_i Z_i`` from columns ``Z[k]`` (d_k, n) and weights."""
+
+    def congruence(self, S: Any, L: tuple[Array, ...]) -> Any:
+        """``L' S L`` for one factor ``L[k]`` (d_k, d_k) per level."""
+
+
+def identity(structure: Structure) -> tuple[Array, ...]:
+    """What :meth:`Structure.add` turns into ``H + I``."""
+    return tuple(jnp.eye(level.n_effects)[:, :, None] for level in structure.levels)
+
+
+def damp(structure: Structure, H: Any, damping: Array, members: Any) -> Any:
+    """``H + t I`` with one t per independent block."""
+    t = (structure.spread_blocks(damping, k, members) for k in range(len(structure.levels)))
+    return structure.add(H, tuple(I * x for I, x in zip(identity(structure), t, strict=True)), members)
+
+
+def select(structure: Structure, ok: Array, new: Any, old: Any, members: Any) -> Any:
+    """The new matrix in the independent blocks that are ``ok`` (n_blocks,), the old one in the others.
+
+    Structures with several blocks store them by pairs of levels, a group of the first level along the third axis.
+    """
+    if structure.n_blocks == 1:
+        return jax.tree.map(lambda a, b: jnp.where(ok[0], a, b), new, old)
+    pairs: Pairs = {}
+    for (k, m), block in new.items():
+        keep = structure.spread_blocks(ok, k, members)
+        pairs[k, m] = jnp.where(keep, block, old[k, m])
+    return pairs

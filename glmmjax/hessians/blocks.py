@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glmmjax._types import Array, Random
 from glmmjax.hessians import _spd as spd
@@ -42,22 +43,40 @@ class BlocksFactor:
 
 @dataclass(frozen=True)
 class Blocks:
-    """One grouping factor, factors nested in a chain, or none; ``levels`` run from the finest to the coarsest."""
+    """One grouping factor, factors nested in a chain, or none; ``levels`` run from the finest to the coarsest.
+
+    Attributes:
+        pooled: the density is known as one number only, so that its blocks cannot be judged apart.
+    """
 
     levels: tuple[Level, ...]
+    pooled: bool = False
 
     @property
     def n_blocks(self) -> int:
         """The number of independent blocks: the groups of the coarsest level; one if there are no effects at all."""
-        return self.levels[-1].n_groups if self.levels else 1
+        return 1 if self.pooled or not self.levels else self.levels[-1].n_groups
+
+    @property
+    def costly(self) -> bool:
+        """Never: the cost is linear in the number of groups."""
+        return False
+
+    def __str__(self) -> str:
+        sizes = " in ".join(f"{level.n_groups} groups x {level.n_effects}" for level in self.levels)
+        return f"blocks: {sizes}" if self.levels else "no random effects"
 
     def spread_blocks(self, values: Array, level: int, members: Membership) -> Array:
         """The value (n_blocks,) of the independent block of each group of a level."""
+        if self.pooled:
+            return jnp.broadcast_to(values, (self.levels[level].n_groups,))
         last = len(self.levels) - 1
         return values if level == last else take(values, members.parents[level, last])
 
     def sum_blocks(self, values: Array, level: int, members: Membership) -> Array:
         """The sum over the groups of a level in each independent block: (n_blocks,)."""
+        if self.pooled:
+            return jnp.sum(values)[None]
         last = len(self.levels) - 1
         return values if level == last else sum_by(values, members.parents[level, last], self.n_blocks)
 
@@ -76,14 +95,17 @@ class Blocks:
                 pairs[k, m] = jnp.stack([jnp.stack(row) for row in sums])
         return pairs
 
-    def transform(self, S: Pairs, L: tuple[Array, ...]) -> Pairs:
-        """``L' S L + I`` for one factor ``L[k]`` (d_k, d_k) per level."""
-        H = {(k, m): congruence(L[k], block, L[m]) for (k, m), block in S.items()}
-        return self._add_identity(H, [jnp.ones(level.n_groups) for level in self.levels])
+    def congruence(self, S: Pairs, L: tuple[Array, ...]) -> Pairs:
+        """``L' S L`` for one factor ``L[k]`` (d_k, d_k) per level."""
+        return {(k, m): congruence(L[k], block, L[m]) for (k, m), block in S.items()}
 
-    def damp(self, H: Pairs, damping: Array, members: Membership) -> Pairs:
-        """``H + t I`` with one t per independent block."""
-        return self._add_identity(H, [self.spread_blocks(damping, k, members) for k in range(len(self.levels))])
+    def add(self, H: Pairs, blocks: tuple[Array, ...], members: Membership) -> Pairs:
+        """H with blocks added on its diagonal."""
+        return H | {(k, k): H[k, k] + block for k, block in enumerate(blocks)}
+
+    def diagonal(self, H: Pairs, members: Membership) -> tuple[Array, ...]:
+        """The diagonal blocks of a stored matrix."""
+        return tuple(H[k, k] for k in range(len(self.levels)))
 
     def multiply(self, H: Pairs, v: Random, members: Membership) -> Random:
         """``H v``."""
@@ -118,24 +140,19 @@ class Blocks:
             x[k] = x[k] - spd.product(factor.B[k, m], take(x[m], parent))
         return tuple(x)
 
-    def marginal_blocks(self, factor: BlocksFactor) -> tuple[Array, ...]:
-        """The diagonal blocks of ``H^-1``, (d_k, d_k, G_k) per level: Takahashi's recursion from the roots.
+    def probes(self, members: Membership) -> Random:
+        """One direction per effect of a group, in all groups at once; for a single factor."""
+        (level,) = self.levels
+        return (np.repeat(np.eye(level.n_effects)[:, :, None], level.n_groups, axis=2),)
 
-        With x the effects of a group and a those of its ancestors, ``x | a`` has covariance V and mean ``-B a``.
-        """
-        last = len(self.levels) - 1
-        joint: dict[int, Array] = {}  # covariance of a group's effects and its ancestors', finest first
-        for k in reversed(range(len(self.levels))):
-            if k == last:
-                joint[k] = factor.V[k]
-                continue
-            B = -jnp.concatenate([factor.B[k, m] for m in range(k + 1, last + 1)], axis=1)
-            ancestors = jnp.take(joint[k + 1], factor.parents[k, k + 1], axis=2)
-            across = spd.product(B, ancestors)
-            top = jnp.concatenate([factor.V[k] + spd.product(across, spd.transpose(B)), across], axis=1)
-            bottom = jnp.concatenate([spd.transpose(across), ancestors], axis=1)
-            joint[k] = jnp.concatenate([top, bottom], axis=0)
-        return tuple(joint[k][: level.n_effects, : level.n_effects] for k, level in enumerate(self.levels))
+    def from_products(self, products: Random, members: Membership) -> Pairs:
+        """H from its products with the probes."""
+        return {(0, 0): jnp.swapaxes(products[0], 0, 1)}
+
+    def memory(self, n_params: int) -> float:
+        """About ``n_params + 4`` copies of the blocks."""
+        d = sum(level.n_effects for level in self.levels)
+        return 8.0 * (n_params + 4) * sum(level.n_groups * level.n_effects * d for level in self.levels)
 
     def _eliminate(self, H: Pairs, members: Membership) -> tuple[list[Array], Pairs]:
         """The diagonal blocks as they stand when their turn comes, and the couplings ``B``."""
@@ -150,9 +167,3 @@ class Blocks:
                 for b in range(a, n_levels):
                     H[a, b] = H[a, b] - sum_by(spd.product(spd.transpose(H[k, a]), B[k, b]), parent, n_groups)
         return [H[k, k] for k in range(n_levels)], B
-
-    def _add_identity(self, H: Pairs, scale: list[Array]) -> Pairs:
-        diagonal = {
-            (k, k): H[k, k] + jnp.eye(level.n_effects)[:, :, None] * scale[k] for k, level in enumerate(self.levels)
-        }
-        return H | diagonal

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glmmjax._types import Array, Random
 from glmmjax.hessians import _spd as spd
-from glmmjax.hessians._levels import Level, Membership, Pairs, Weights, congruence, products, symmetric_outer
+from glmmjax.hessians._levels import Level, Membership, Pairs, Weights, congruence, symmetric_outer
+from glmmjax.hessians._levels import products as row_products
+from glmmjax.hessians._structure import COSTLY
 
 
 @jax.tree_util.register_dataclass
@@ -39,6 +42,16 @@ class Crossed:
         """One: crossed effects are all tied together."""
         return 1
 
+    @property
+    def costly(self) -> bool:
+        """Whether the product with the coupling, or the dense factorization, is."""
+        first, rest = self.levels[0], self._bounds()[-1]
+        return 2.0 * first.n_groups * first.n_effects * rest**2 + rest**3 / 3.0 > COSTLY
+
+    def __str__(self) -> str:
+        sizes = " x ".join(str(level.n_groups) for level in self.levels)
+        return f"crossed: {sizes} groups, {self._bounds()[-1]} effects in the dense part"
+
     def spread_blocks(self, values: Array, level: int, members: Membership) -> Array:
         """The value (1,) of the only block, for each group of a level."""
         return jnp.broadcast_to(values, (self.levels[level].n_groups,))
@@ -59,21 +72,21 @@ class Crossed:
             for m in range(k + 1, len(self.levels)):
                 table = jnp.zeros((level.n_groups, self.levels[m].n_groups))
                 at = table.at[members.rows[k], members.rows[m]]
-                sums = [[at.add(x, mode="promise_in_bounds") for x in row] for row in products(W, Z, k, m)]
+                sums = [[at.add(x, mode="promise_in_bounds") for x in row] for row in row_products(W, Z, k, m)]
                 pairs[k, m] = jnp.stack([jnp.stack(row) for row in sums])
         return pairs
 
-    def transform(self, S: Pairs, L: tuple[Array, ...]) -> Pairs:
-        """``L' S L + I`` for one factor ``L[k]`` (d_k, d_k) per level."""
-        H = {(k, m): congruence(L[k], block, L[m]) for (k, m), block in S.items()}
-        return self.damp(H, jnp.ones(1), Membership((), {}))
+    def congruence(self, S: Pairs, L: tuple[Array, ...]) -> Pairs:
+        """``L' S L`` for one factor ``L[k]`` (d_k, d_k) per level."""
+        return {(k, m): congruence(L[k], block, L[m]) for (k, m), block in S.items()}
 
-    def damp(self, H: Pairs, damping: Array, members: Membership) -> Pairs:
-        """``H + t I``; damping is (1,)."""
-        diagonal = {
-            (k, k): H[k, k] + damping[0] * jnp.eye(level.n_effects)[:, :, None] for k, level in enumerate(self.levels)
-        }
-        return H | diagonal
+    def add(self, H: Pairs, blocks: tuple[Array, ...], members: Membership) -> Pairs:
+        """H with blocks added on its diagonal."""
+        return H | {(k, k): H[k, k] + block for k, block in enumerate(blocks)}
+
+    def diagonal(self, H: Pairs, members: Membership) -> tuple[Array, ...]:
+        """The diagonal blocks of a stored matrix."""
+        return tuple(H[k, k] for k in range(len(self.levels)))
 
     def multiply(self, H: Pairs, v: Random, members: Membership) -> Random:
         """``H v``."""
@@ -102,15 +115,37 @@ class Crossed:
         parts = jnp.split(rest, self._bounds()[1:-1])
         return (first, *(part.reshape(x.shape) for part, x in zip(parts, g[1:], strict=True)))
 
-    def marginal_blocks(self, factor: CrossedFactor) -> tuple[Array, ...]:
-        """The diagonal blocks of ``H^-1``, (d_k, d_k, G_k) per level."""
-        half = spd.solve_lower(factor.S, jnp.eye(len(factor.S))[:, :, None])[:, :, 0]
-        inverse = half.T @ half
-        blocks = [factor.V + jnp.einsum("img,mn,jng->ijg", factor.B, inverse, factor.B)]
-        for level, start in zip(self.levels[1:], self._bounds()[:-1], strict=True):
-            index = start + jnp.arange(level.n_effects * level.n_groups).reshape(level.n_effects, level.n_groups)
-            blocks.append(inverse[index[:, None, :], index[None, :, :]])
-        return tuple(blocks)
+    def probes(self, members: Membership) -> Random:
+        """One direction per effect of the largest factor, in all its groups at once, then every effect of the rest."""
+        first, bounds = self.levels[0], self._bounds()
+        out = []
+        for k, level in enumerate(self.levels):
+            directions = np.zeros((first.n_effects + bounds[-1], level.n_effects, level.n_groups))
+            if k == 0:
+                directions[: level.n_effects] = np.eye(level.n_effects)[:, :, None]
+            else:
+                own = slice(first.n_effects + bounds[k - 1], first.n_effects + bounds[k])
+                directions[own] = np.eye(bounds[k] - bounds[k - 1]).reshape(-1, level.n_effects, level.n_groups)
+            out.append(directions)
+        return tuple(out)
+
+    def from_products(self, products: Random, members: Membership) -> Pairs:
+        """H from its products with the probes; groups of one factor must not be coupled with each other."""
+        first, bounds = self.levels[0], self._bounds()
+        pairs: Pairs = {(0, 0): jnp.swapaxes(products[0][: first.n_effects], 0, 1)}
+        for m in range(1, len(self.levels)):
+            level = self.levels[m]
+            own = slice(first.n_effects + bounds[m - 1], first.n_effects + bounds[m])
+            for k in range(m + 1):
+                column = products[k][own].reshape(level.n_effects, level.n_groups, *products[k].shape[1:])
+                full = jnp.transpose(column, (2, 0, 3, 1))
+                pairs[k, m] = jnp.diagonal(full, axis1=2, axis2=3) if k == m else full
+        return pairs
+
+    def memory(self, n_params: int) -> float:
+        """About ``n_params + 4`` copies of the dense part and of its coupling to the largest factor."""
+        first, rest = self.levels[0], self._bounds()[-1]
+        return 8.0 * (n_params + 4) * rest * (rest + first.n_groups * first.n_effects)
 
     def _eliminate(self, H: Pairs) -> tuple[Array, Array, Array]:
         """``D^-1``, B and the Schur complement S (m, m, 1)."""

@@ -13,13 +13,13 @@ from glmmjax._errors import ArgumentError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from glmmjax.result import Fit
+    from glmmjax.formula_fit import FormulaFit
 
 # A larger model may fall behind a smaller one by rounding, and by as much as the optimizer leaves.
 SHORTFALL = 1e-4
 
 
-def anova(*fits: Fit) -> pd.DataFrame:
+def anova(*fits: FormulaFit) -> pd.DataFrame:
     """Likelihood-ratio tests of two or more nested models, smallest first, each against the one before it.
 
     ``chisq = 2 (llf - llf of the model before)``, chi-squared with ``chi_df`` more parameters where the smaller holds.
@@ -77,7 +77,7 @@ def anova(*fits: Fit) -> pd.DataFrame:
     )
 
 
-def aic_table(*fits: Fit) -> pd.DataFrame:
+def aic_table(*fits: FormulaFit) -> pd.DataFrame:
     """Models of the same data by Akaike's information criterion, the best first; they need not be nested.
 
     ``weight = exp(-delta / 2) / sum exp(-delta / 2)``, with delta the distance to the smallest AIC.
@@ -115,10 +115,10 @@ def aic_table(*fits: Fit) -> pd.DataFrame:
 
 def _check(what: str, fits: Sequence[Any]) -> None:
     """Raise unless the fits are two or more of the same response in the same rows with the same weights."""
-    from glmmjax.result import Fit
+    from glmmjax.formula_fit import FormulaFit
 
     for fit in fits:
-        if not isinstance(fit, Fit):
+        if not isinstance(fit, FormulaFit):
             raise ArgumentError(f"{what} compares fits, as in {what}(fit0, fit1), but got {type(fit).__name__!r}.")
     if len(fits) < 2:
         raise ArgumentError(f"{what} needs two fits or more, as in {what}(fit0, fit1), but got {len(fits)}.")
@@ -129,7 +129,7 @@ def _check(what: str, fits: Sequence[Any]) -> None:
             raise ArgumentError(f"{what}: {difference}, so their likelihoods cannot be compared. Fit both to the same.")
 
 
-def _difference(a: Fit, b: Fit) -> str:
+def _difference(a: FormulaFit, b: FormulaFit) -> str:
     """How the data of two fits differ, in words; empty if they do not."""
     names = " and ".join(repr(label) for label in _labels([a, b]))
     if a.nobs != b.nobs:
@@ -148,13 +148,13 @@ def _equal(x: np.ndarray, y: np.ndarray) -> bool:
     return bool(np.allclose(x, y, rtol=1e-9, atol=0.0))
 
 
-def _ordered(fits: Sequence[Fit], key: Callable[[Fit], float]) -> tuple[list[str], list[Fit]]:
+def _ordered(fits: Sequence[FormulaFit], key: Callable[[FormulaFit], float]) -> tuple[list[str], list[FormulaFit]]:
     """Labels and fits in the order of ``key``."""
     pairs = sorted(zip(_labels(fits), fits, strict=True), key=lambda pair: key(pair[1]))
     return [label for label, _ in pairs], [fit for _, fit in pairs]
 
 
-def _labels(fits: Sequence[Fit]) -> list[str]:
+def _labels(fits: Sequence[FormulaFit]) -> list[str]:
     """A label for each fit: its formula, with what tells those apart that share one in front of it."""
     distinctions: list[list[str]] = [
         [f"{fit.family.name}({fit.family.link.name})" for fit in fits],

@@ -1,0 +1,72 @@
+"""Algebra of one large symmetric positive definite matrix (n, n), by LAPACK and matrix products.
+
+Every function acts on the symmetric part ``(A + A') / 2`` of what it is given, so that a matrix may be collected in one
+triangle. Derivatives are those of the matrix and never pass through the elimination,
+
+    d log|A| = <A^-1, dA>,    d A^-1 = -A^-1 dA A^-1,
+
+so that a derivative costs one inverse, and a second derivative two matrix products for each direction.
+
+A matrix that is not positive definite is flagged and treated as if it were the identity: nothing becomes NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from glmmjax._types import Array
+
+
+def factor(A: Array) -> tuple[Array, Array]:
+    """The lower Cholesky factor (n, n) of A, and whether A is positive definite, a scalar.
+
+    >>> L, positive = factor(jnp.array([[4.0, 2.0], [2.0, 5.0]]))
+    >>> L.tolist(), bool(positive)
+    ([[2.0, 0.0], [1.0, 2.0]], True)
+    """
+    L = jnp.linalg.cholesky(A, symmetrize_input=True)
+    # A factorization that fails is NaN throughout, and what is not finite in A reaches a pivot.
+    positive = jnp.all(jnp.isfinite(jnp.diagonal(L)))
+    return jnp.where(positive, L, jnp.eye(len(A), dtype=L.dtype)), positive
+
+
+@jax.custom_jvp
+def logdet(A: Array) -> Array:
+    """``log |A|``, a scalar; its gradient is :func:`inverse`.
+
+    >>> float(logdet(jnp.array([[4.0, 0.0], [0.0, 0.25]])))
+    0.0
+    """
+    return 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor(A)[0])))
+
+
+@logdet.defjvp
+def _logdet_jvp(primals: Any, tangents: Any) -> Any:
+    (A,), (dA,) = primals, tangents
+    return logdet(A), jnp.sum(inverse(A) * dA)
+
+
+@jax.custom_jvp
+def inverse(A: Array) -> Array:
+    """``A^-1`` (n, n)."""
+    # Two triangular solves of the identity: faster here than L^-1 and its product with itself, or a general inverse.
+    return solve(factor(A)[0], jnp.eye(len(A), dtype=A.dtype))
+
+
+@inverse.defjvp
+def _inverse_jvp(primals: Any, tangents: Any) -> Any:
+    (A,), (dA,) = primals, tangents
+    V = inverse(A)
+    return V, -(V @ (0.5 * (dA + dA.T) @ V))
+
+
+def solve(L: Array, b: Array) -> Array:
+    """``(L L')^-1 b`` from the lower factor L (n, n) and right-hand sides b (n,) or (n, k).
+
+    >>> solve(jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([4.0, 3.0])).tolist()
+    [1.0, 3.0]
+    """
+    return jax.scipy.linalg.cho_solve((L, True), b)

@@ -1,0 +1,167 @@
+"""From a model with its data to its optimum: which programs run, in which order, whatever door it came by."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from glmmjax._errors import ArgumentError, DataError
+from glmmjax._precision import double_precision, to_numpy
+from glmmjax._status import Outcome
+from glmmjax._types import Data, Random
+from glmmjax.control import Control
+from glmmjax.hessians import Structure
+from glmmjax.joint import JointModel
+from glmmjax.laplace import Marginal
+from glmmjax.optimizer import NewtonState, minimize_scipy, newton_start
+from glmmjax.programs import Report, Source, compiled, gradient_program, jaxopt_program, newton_program
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A model with its data: what is minimized, and what can be evaluated again later.
+
+    Attributes:
+        source: ``(build, spec)``, from which the :class:`JointModel` is made.
+        data: a pytree of NumPy arrays.
+        modes: where the first search for the modes begins.
+        names: a name for every flat parameter.
+    """
+
+    source: Source
+    data: Data
+    modes: Random
+    names: tuple[str, ...]
+
+    @property
+    def model(self) -> JointModel:
+        """The joint density."""
+        build, spec = self.source
+        return build(spec)
+
+
+class Solution(NamedTuple):
+    """Where the outer iteration ended, what the model reports there, and the seconds spent compiling; NumPy."""
+
+    state: NewtonState
+    report: Report
+    compile_time: float
+
+
+def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, modes: Random | None = None) -> Solution:
+    """The minimum of the marginal negative log-likelihood over ``flat + T x``.
+
+    Columns of ``T`` (k, r) span the directions in which the parameters may move: a parameter that is held has a row of
+    zeros, two that are tied have equal rows, and a column of zeros does nothing.
+
+    Raises:
+        ArgumentError: the device is not there.
+        DataError: the structure of the Hessian does not fit into memory.
+    """
+    check_memory(problem.model.structure, len(flat))
+    with double_precision(None if control.device is None else _device(control.device)):
+        data = jax.device_put(problem.data)
+        modes = problem.modes if modes is None else modes
+        compile_time = 0.0
+        if control.optimizer != "newton":
+            flat, compile_time = _quasi_newton(problem, control, flat, T, modes, data)
+        elif problem.model.structure.costly:
+            flat, modes, compile_time = _few_hessians(problem, control, flat, T, modes, data)
+        state, report, seconds = _newton(problem, control, True, newton_start(flat, modes), T, data)
+        state, report = to_numpy((state, report))
+        return Solution(state, report, compile_time + seconds)
+
+
+def evaluate(problem: Problem, control: Control, flat: np.ndarray, modes: Random | None = None) -> Marginal:
+    """The marginal likelihood at one point with its exact derivatives; NumPy. Uses the program of :func:`solve`."""
+    with double_precision(None if control.device is None else _device(control.device)):
+        data, T = jax.device_put(problem.data), np.eye(len(flat))
+        start = newton_start(np.asarray(flat), problem.modes if modes is None else modes)
+        state, _, _ = _newton(problem, control, True, start, T, data, budget=1)
+        return to_numpy(state.at)
+
+
+def check_memory(structure: Structure, n_params: int) -> None:
+    """Raise where the structure's own arrays cannot fit into this machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return
+    needed = structure.memory(n_params)
+    there = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise DataError(
+            f"The Hessian of the random effects ({structure}) would need about {needed / 2**30:.0f} GiB of memory, and "
+            f"there are {there / 2**30:.0f}: about {np.sqrt(there / needed):.0%} of these effects would fit. Use fewer "
+            "random slopes or levels, nested factors where the design allows it, or for a likelihood of your own a "
+            "structure that stores less, such as Banded or Sparse."
+        )
+
+
+def _newton(
+    problem: Problem, control: Control, exact: bool, state: NewtonState, T: np.ndarray, data: Data, budget: int = 0
+) -> tuple[NewtonState, Report, float]:
+    """Newton steps from ``state`` to the end, or ``budget`` of them."""
+    whole = 1 if control.progress else control.max_iter
+    given = (T, np.array(control.tol), np.array(control.max_iter), np.array(budget or whole), data)
+    program, seconds = compiled(newton_program, (problem.source, exact), (state, *given))
+    state, report = program(state, *given)
+    try:
+        while not budget and int(state.outcome) == Outcome.RUNNING:
+            _show(state)
+            state, report = program(state, *given)
+    except KeyboardInterrupt:
+        pass
+    if control.progress:
+        _show(state)
+    return state, report, seconds
+
+
+def _few_hessians(
+    problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, modes: Random, data: Data
+) -> tuple[np.ndarray, Random, float]:
+    """The optimum by gradients and a Hessian that is exact at the start only, then updated."""
+    state, _, first = _newton(problem, control, True, newton_start(flat, modes), T, data, budget=1)
+    state, _, second = _newton(problem, control, False, state, T, data)
+    return np.asarray(state.flat), to_numpy(state.at.modes), first + second
+
+
+def _quasi_newton(
+    problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, modes: Random, data: Data
+) -> tuple[np.ndarray, float]:
+    """The optimum that a quasi-Newton method of jaxopt or SciPy finds."""
+    kind, _, method = control.optimizer.partition("-")
+    x, tolerance = np.zeros(T.shape[1]), np.sqrt(control.tol)
+    if kind == "jaxopt":
+        given = (x, T, flat, np.array(tolerance), np.array(control.max_iter), modes, data)
+        program, seconds = compiled(jaxopt_program, (problem.source, method), given)
+        return flat + T @ np.asarray(program(*given)), seconds
+    program, seconds = compiled(gradient_program, (problem.source,), (x, T, flat, modes, data))
+    last = [modes]  # each search for the modes starts at the last ones found
+
+    def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
+        (value, u), g = program(x, T, flat, last[0], data)
+        if not np.isfinite(value):
+            return 1e100, np.zeros_like(x)
+        last[0] = u
+        return float(value), np.asarray(g)
+
+    return flat + T @ minimize_scipy(method, value_and_gradient, x, tolerance, control.max_iter), seconds
+
+
+def _show(state: NewtonState) -> None:
+    largest: Any = np.max(np.abs(state.at.gradient), initial=0.0)
+    print(
+        f"iteration {int(state.iterations):3d}   nll {float(state.at.value):.6f}   largest gradient {largest:.2e}",
+        file=sys.stderr,
+    )
+
+
+def _device(name: str) -> jax.Device:
+    try:
+        return jax.devices(name)[0]
+    except RuntimeError as error:
+        raise ArgumentError(f"device {name!r} is not there: {error}") from error

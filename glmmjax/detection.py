@@ -32,7 +32,7 @@ def detect(nll: Callable[..., Any], params: Any, random: Any, data: Any) -> Prom
         ) from error
     flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, random))
     try:
-        pattern = asdex.hessian_sparsity(lambda u: nll(params, unravel(u), data), flat.shape)
+        pattern = asdex.hessian_sparsity(lambda u: nll(params, unravel(u), data), flat)
     except NotImplementedError as error:
         raise ArgumentError(
             f"structure='detect': asdex does not know an operation of this likelihood ({error}). Promise the "

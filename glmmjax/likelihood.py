@@ -114,7 +114,7 @@ def fit(
         storage = store(random, structure, border)
         check_memory(storage.structure, sum(np.size(x) for x in jax.tree.leaves(outer)))
         check_number("nll", nll, params, random, data)
-        warn_of_captured(nll, params, random, data)
+        warn_of_captured(nll)
         start = to_numpy(storage.pack((random, border) if border else random)) if storage.size else ()
     spec = LikelihoodSpec(nll, storage, shape_of(outer, path_name), tuple(profile))
     return _fit(spec, joint_model, outer, start, data, report, simulate, fixed, control, nobs, {}, began)
@@ -191,7 +191,7 @@ def fit_observations(
         check_number("nll_obs", nll_obs, params, own, row)
         for k, name in enumerate(order):
             check_number(f"the prior of {name!r}", lambda p, b, k=k: spec.prior_nll(k, p, b), params, own[name])
-        warn_of_captured(nll_obs, params, own, row)
+        warn_of_captured(nll_obs)
     start = zeros(levels)
     found = {name: labels[name][0] for name in order}
     return _fit(spec, observation_model, params, start, given, report, simulate, fixed, control, n, found, began)

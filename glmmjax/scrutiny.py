@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from glmmjax.observations import ObservationData, ObservationSpec
 from glmmjax.promises import Storage
 from glmmjax.solving import Problem
 
-# Arrays of at least so many numbers that a likelihood carries with it are taken for data.
+# Arrays of at least so many numbers that a likelihood finds around it are taken for data.
 CAPTURED = 20
 MISMATCH = 1e-6
 
@@ -38,15 +39,22 @@ def check_number(what: str, function: Callable[..., Any], *arguments: Any) -> No
         )
 
 
-def warn_of_captured(function: Callable[..., Any], *arguments: Any) -> None:
-    """Warn of arrays that a function carries with it instead of getting them as data."""
-    captured = jax.make_jaxpr(function)(*arguments).consts
-    shapes = [np.shape(x) for x in captured if np.size(x) >= CAPTURED]
-    if shapes:
-        listed = ", ".join(str(shape) for shape in shapes)
+def warn_of_captured(function: Callable[..., Any]) -> None:
+    """Warn of arrays that a function finds around it instead of getting them as data."""
+    try:
+        around = inspect.getclosurevars(function)
+    except TypeError:  # not a plain function
+        return
+    captured = {
+        name: np.shape(value)
+        for name, value in {**around.globals, **around.nonlocals}.items()
+        if isinstance(value, (np.ndarray, jax.Array)) and np.size(value) >= CAPTURED
+    }
+    if captured:
+        listed = ", ".join(f"{name} {shape}" for name, shape in captured.items())
         warnings.warn(
-            f"nll uses arrays that are not among its arguments (shapes {listed}). They become constants of the "
-            "compiled program, which is compiled anew for other values: pass them in data=.",
+            f"nll uses arrays that are not among its arguments: {listed}. They become constants of the compiled "
+            "program, which is compiled anew for other values: pass them in data=.",
             GlmmjaxWarning,
             stacklevel=4,
         )

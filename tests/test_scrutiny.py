@@ -78,7 +78,7 @@ def test_captured_data_are_warned_of() -> None:
     def nll(p: Any, r: Any, d: Any) -> Any:
         return 0.5 * jnp.sum((jnp.asarray(captured) - p["mu"] - r["u"][0]) ** 2) + 0.5 * jnp.sum(r["u"] ** 2)
 
-    with pytest.warns(gj.GlmmjaxWarning, match="pass them in data="):
+    with pytest.warns(gj.GlmmjaxWarning, match=r"captured \(30,\).*pass them in data="):
         gj.fit(nll, {"mu": 0.0}, {"u": np.zeros(1)}, {"y": Y})
 
 

@@ -166,7 +166,8 @@ def _replicates(fit: Fit, n: int, seed: int) -> tuple[Any, Replicate]:
     assert isinstance(fit, LikelihoodFit)
     draw_one = _Draw(fit)
     jax.eval_shape(lambda key: draw(fit, key), jax.random.key(seed))
-    return jax.random.split(jax.random.key(seed), n), draw_one
+    # as plain numbers, which compiled programs take
+    return np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), n))), draw_one
 
 
 def _replace_response(one: Any, data: Data) -> tuple[Random, Data]:
@@ -181,7 +182,7 @@ class _Draw:
         self.fit = fit
 
     def __call__(self, key: Array, data: Data) -> tuple[Random, Data]:
-        random, simulated = draw(self.fit, key)
+        random, simulated = draw(self.fit, jax.random.wrap_key_data(key))
         storage = self.fit.spec.storage
         return (storage.pack(random) if storage.size else ()), simulated
 

@@ -22,6 +22,7 @@ from jax.flatten_util import ravel_pytree
 from glmmjax._errors import ArgumentError, FitError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._types import Array, Data, Random
+from glmmjax.hessians import DenseHessian, Structure
 from glmmjax.joint import Expansion, JointModel
 from glmmjax.laplace import marginal_derivatives
 from glmmjax.programs import Source, compiled
@@ -30,6 +31,8 @@ from glmmjax.result import Fit
 # Up to so many numbers their whole covariance is kept, beyond only their variances.
 LARGEST_COVARIANCE = 1000
 BATCH = 64
+# Up to so many effects are treated as dense where a report couples them all.
+LARGEST_DENSE = 1000
 
 Function = Callable[[Any, Any, Any], Any]
 
@@ -121,18 +124,32 @@ def bias_corrected(fit: Fit, function: Function) -> Corrected:
 
     Source: Thorson & Kristensen (2016), Fish. Res. 175: 66-74.
 
+    Where phi couples random effects that the structure of the Hessian keeps apart, the Hessian is taken as dense.
+
     Raises:
-        FitError: phi couples random effects that the structure of the Hessian keeps apart.
+        FitError: there are too many effects for that.
     """
     at, problem, function = fit.marginal, fit.problem, fit.on_engine(function)
     with double_precision():
         k = len(fit.flat)
         m = len(_report_vector(problem.model, function, fit.flat, at.modes, problem.data))
-        source = (tilted_model, Tilted(problem.source, function, k))
+        dense = not _keeps_pattern(problem.model, function, fit.flat, at.modes, problem.data)
+        modes = at.modes
+        if dense:
+            modes = (np.concatenate([u.reshape(-1) for u in at.modes])[None],)
+            if modes[0].size > LARGEST_DENSE:
+                raise FitError(
+                    "bias correction: a reported quantity couples random effects that the structure "
+                    f"({problem.model.structure}) keeps apart, and {modes[0].size} effects are too many to treat as "
+                    f"dense; the limit is {LARGEST_DENSE}. Report its parts one by one."
+                )
+        source = (
+            tilted_model,
+            Tilted(problem.source, function, k, tuple(u.shape for u in at.modes) if dense else None),
+        )
         x = np.concatenate([fit.flat, np.zeros(m)])
-        _check_pattern(problem.model, function, fit.flat, at.modes, problem.data)
-        program, _ = compiled(_tilted_program, (source,), (x, at.modes, problem.data))
-        g, H = to_numpy(program(x, at.modes, problem.data))
+        program, _ = compiled(_tilted_program, (source,), (x, modes, problem.data))
+        g, H = to_numpy(program(x, modes, problem.data))
         unravel, _ = _flat_function(problem.model, function, fit.flat, at.modes, problem.data)
         across = H[k:, :k]
         vcov = -H[k:, k:] + across @ fit.known_vcov @ across.T
@@ -141,27 +158,53 @@ def bias_corrected(fit: Fit, function: Function) -> Corrected:
 
 
 class Tilted(NamedTuple):
-    """A model whose density is multiplied by ``exp(eps' phi)``; eps follows its first k parameters."""
+    """A model whose density is multiplied by ``exp(eps' phi)``; eps follows its first k parameters.
+
+    ``shapes``, those of the effects by level, are given where phi couples effects that the model's structure keeps
+    apart: the Hessian is then dense.
+    """
 
     source: Source
     function: Function
     k: int
+    shapes: tuple[tuple[int, ...], ...] | None = None
 
 
 @lru_cache(maxsize=64)
 def tilted_model(spec: Tilted) -> JointModel:
     """The joint negative log-likelihood ``f - eps' phi``."""
     base = spec.source[0](spec.source[1])
-    structure = base.structure
+    structure: Structure = base.structure
+    if spec.shapes is not None:
+        structure = DenseHessian(sum(int(np.prod(shape)) for shape in spec.shapes))
+
+    def levels(u: Random) -> Random:
+        """The effects as the base model keeps them."""
+        if spec.shapes is None:
+            return u
+        bounds = np.cumsum([int(np.prod(shape)) for shape in spec.shapes])[:-1]
+        parts = jnp.split(u[0][0], bounds)
+        return tuple(part.reshape(shape) for part, shape in zip(parts, spec.shapes, strict=True))
 
     def tilt(params: Any, u: Random, data: Data) -> Array:
         flat, eps = params
-        return -jnp.vdot(eps, _report_vector(base, spec.function, flat, u, data))
+        return -jnp.vdot(eps, _report_vector(base, spec.function, flat, levels(u), data))
+
+    def untilted(params: Any, u: Random, data: Data) -> Expansion:
+        at = base.expand(base.unflatten(params[0], data), levels(u), data)
+        if spec.shapes is None:
+            return at
+        members = base.members(data)
+        columns = jax.vmap(lambda v: base.structure.multiply(at.hessian, levels((v,)), members))(
+            structure.probes(None)[0]
+        )
+        H = jnp.concatenate([x.reshape(len(x), -1) for x in columns], axis=1)
+        score = jnp.concatenate([x.reshape(-1) for x in at.score])[None]
+        return Expansion(jnp.sum(at.pieces)[None], (score,), H)
 
     def expand(params: Any, u: Random, data: Data) -> Expansion:
-        at = base.expand(base.unflatten(params[0], data), u, data)
-        value = tilt(params, u, data)
-        pieces = at.pieces.at[0].add(value)
+        at = untilted(params, u, data)
+        pieces = at.pieces.at[0].add(tilt(params, u, data))
         if not u:
             return Expansion(pieces, (), at.hessian)
         score, product = jax.linearize(lambda u: jax.grad(tilt, 1)(params, u, data), u)
@@ -184,10 +227,10 @@ def _report_vector(model: JointModel, function: Function, flat: Array, u: Random
     return _flat_function(model, function, flat, u, data)[1](flat, u)
 
 
-def _check_pattern(model: JointModel, function: Function, flat: Array, u: Random, data: Data) -> None:
-    """Raise where the Hessian of the report in the effects does not have the structure's pattern."""
+def _keeps_pattern(model: JointModel, function: Function, flat: Array, u: Random, data: Data) -> bool:
+    """Whether the Hessian of the report in the effects has the structure's pattern."""
     if not u:
-        return
+        return True
     rng = np.random.default_rng(0)
     v = tuple(rng.normal(size=x.shape) for x in u)
 
@@ -200,8 +243,4 @@ def _check_pattern(model: JointModel, function: Function, flat: Array, u: Random
 
     exact, stored = to_numpy(jax.jit(both)(u))
     size = max(float(np.max(np.abs(x), initial=0.0)) for x in exact)
-    if any(np.max(np.abs(a - b), initial=0.0) > 1e-8 * (1.0 + size) for a, b in zip(exact, stored, strict=True)):
-        raise FitError(
-            f"bias correction: a reported quantity couples random effects that the structure ({model.structure}) keeps "
-            "apart. Fit with structure=gj.Dense(), or report its parts one by one."
-        )
+    return all(np.max(np.abs(a - b), initial=0.0) <= 1e-8 * (1.0 + size) for a, b in zip(exact, stored, strict=True))

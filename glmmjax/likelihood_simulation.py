@@ -45,7 +45,8 @@ def simulate_likelihood(fit: LikelihoodFit, n: int, seed: int, re: str) -> list[
         raise ArgumentError(f"simulate: seed must be a whole number, not {seed!r}.")
     with double_precision():
         one = jax.jit(lambda key: draw(fit, key, conditional=re == "conditional"))
-        draws = [to_numpy(one(key)) for key in jax.random.split(jax.random.key(seed), n)]
+        root = jax.random.key(seed)  # each draw has a key of its own, however many are asked for
+        draws = [to_numpy(one(jax.random.fold_in(root, i))) for i in range(n)]
     return [Simulated(random, view_of(fit, data)) for random, data in draws]
 
 

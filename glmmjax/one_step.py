@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SUPPORTS = ("real", "counts")
 GRID = 41  # values per zoom onto the predictive density of a real response
 ZOOMS = 3
-NEGLIGIBLE = 14.0  # log units below the mode
+NEGLIGIBLE = 25.0  # log units below the mode
 NODES = 24  # Gauss-Legendre nodes on either side of the observation
 LARGEST_SUPPORT = 2000
 BATCH_NUMBERS = 4_000_000

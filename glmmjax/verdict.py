@@ -149,7 +149,7 @@ def _singular(design: Design, layout: Layout, modes_vcov: tuple[np.ndarray, ...]
                 findings.append(f"({name}) has a variance of zero or a correlation of one with the effects before it")
             else:
                 findings.append(f"the standard deviation of ({name}) is zero")
-            mask[j] = not correlated
+            mask[min(j, len(mask) - 1)] = not correlated  # a private structure may have fewer parameters than effects
             if placed.covariance.correlated:
                 mask[width:] |= (rows == j) | (columns == j)
         undetermined.append(mask)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import data_for
 
+import glmmjax as gj
 from glmmjax import FormulaError
 from glmmjax._precision import double_precision
-from glmmjax.covariance import COVARIANCES, resolve_covariance
+from glmmjax.covariance import COVARIANCES, Covariance, resolve_covariance
 
 
 @pytest.mark.parametrize("name", COVARIANCES)
@@ -48,3 +53,26 @@ def test_the_lower_triangle_is_filled_row_by_row() -> None:
 def test_an_unknown_structure_is_named() -> None:
     with pytest.raises(FormulaError, match=r"Unknown covariance structure 'dig'. Did you mean 'diag'"):
         resolve_covariance("dig")
+
+
+def homogeneous_cholesky(theta: Any, q: int) -> Any:
+    return jnp.exp(theta[0]) * jnp.eye(q)
+
+
+def homogeneous_start(Sigma: np.ndarray) -> np.ndarray:
+    return np.array([0.5 * np.log(np.mean(np.diag(Sigma)))])
+
+
+def test_a_private_structure_is_used_by_its_name() -> None:
+    """One variance for intercept and slope: the same as independent effects whose standard deviations are tied."""
+    data = data_for("poisson")
+    private = Covariance("same", lambda q: 1, homogeneous_cholesky, homogeneous_start, correlated=False)
+    fit = gj.glmm("y ~ x + same(1 + x | g)", data, "poisson", covariances={"same": private})
+    tied = gj.glmm("y ~ x + (x || g)", data, "poisson", fixed={"theta": gj.tied([0, 0])})
+    assert fit.df == tied.df == 3
+    assert fit.llf == pytest.approx(tied.llf, abs=1e-7)
+    assert fit.terms[0].sd[0] == fit.terms[0].sd[1]
+    with pytest.raises(gj.FormulaError, match="Unknown covariance structure 'same'"):
+        gj.glmm("y ~ x + same(1 + x | g)", data, "poisson")
+    with pytest.raises(gj.FormulaError, match=r"must be a glmmjax.covariance.Covariance"):
+        gj.glmm("y ~ x + same(1 + x | g)", data, "poisson", covariances={"same": 3})  # type: ignore[dict-item]

@@ -108,10 +108,13 @@ def _em(design: Design, family: Family, layout: Layout, working: _Working) -> tu
     phi = _dispersion(design, family, working, (working.slope * residual) ** 2)
     Sigmas = [np.zeros((0, 0))] * len(terms)
     fits = [np.zeros_like(residual) for _ in terms]
+    # a factor with few groups can only be seen before those with many have explained its share
+    coarse_first = sorted(range(len(terms)), key=lambda t: len(terms[t].levels))
     for _ in range(EM_STEPS if terms else 0):
         precision = weights * working.slope**2 / family.variance(working.mu, phi, design.trials)
         spare = np.zeros_like(residual)
-        for t, (placed, term) in enumerate(zip(layout.terms, terms, strict=True)):
+        for t in coarse_first:
+            placed, term = layout.terms[t], terms[t]
             others = sum((fit for s, fit in enumerate(fits) if s != t), start=np.zeros_like(residual))
             b, V, Sigmas[t] = _em_step(term, residual - others, precision, Sigmas[t])
             if not placed.covariance.correlated:

@@ -150,7 +150,7 @@ def _singular(design: Design, layout: Layout, modes_vcov: tuple[np.ndarray, ...]
             else:
                 findings.append(f"the standard deviation of ({name}) is zero")
             mask[min(j, len(mask) - 1)] = not correlated  # a private structure may have fewer parameters than effects
-            if placed.covariance.correlated:
+            if placed.covariance.correlated and len(mask) == width + len(rows):
                 mask[width:] |= (rows == j) | (columns == j)
         undetermined.append(mask)
     return tuple(findings), np.concatenate(undetermined) if undetermined else np.zeros(0, dtype=bool)

@@ -1,6 +1,7 @@
 """Generalized linear mixed models by maximum likelihood in JAX: formulas in, estimates with exact derivatives out."""
 
 from glmmjax import check as check
+from glmmjax import covariance as covariance
 from glmmjax import datasets as datasets
 from glmmjax import densities as densities
 from glmmjax import families as families

@@ -175,7 +175,7 @@ class Fit(ABC):
         return self._series(2.0 * ndtr(-np.abs(self.tvalues.to_numpy())))
 
     def conf_int(
-        self, level: float = 0.95, method: str = "wald", parameters: Sequence[str] | None = None
+        self, level: float = 0.95, method: str = "wald", parameters: Sequence[Any] | None = None
     ) -> pd.DataFrame:
         """Confidence limits, columns "lower" and "upper".
 
@@ -183,7 +183,8 @@ class Fit(ABC):
             level: coverage, between 0 and 1.
             method: "wald", ``estimate +- z se``; "profile", where the profiled deviance crosses its quantile, from a
                 curve through a few points; "uniroot", the same crossing found to full accuracy.
-            parameters: names among ``parameter_names``. Default: those of ``params``.
+            parameters: names among ``parameter_names``, or linear combinations as mappings of names to coefficients.
+                Default: those of ``params``.
 
         Raises:
             ArgumentError: level, method or a name is unknown.
@@ -191,19 +192,24 @@ class Fit(ABC):
         """
         import pandas as pd
 
-        from glmmjax.inference.profiles import limits
+        from glmmjax.inference.profiles import combination, limits
 
         if method not in CONFIDENCE_METHODS:
             raise ArgumentError(f"conf_int: method must be one of {', '.join(CONFIDENCE_METHODS)}, not {method!r}.")
-        positions = self.reported if parameters is None else [self.position(name) for name in parameters]
-        names = [self.parameter_names[i] for i in positions]
-        if method == "wald":
-            half = normal_quantile(level) * np.sqrt(np.diag(self.vcov)[positions])
-            bounds = np.stack([self.flat[positions] - half, self.flat[positions] + half], axis=1)
-        else:
-            normal_quantile(level)
-            bounds = np.array([limits(self, name, level, method) for name in names]).reshape(-1, 2)
-        return pd.DataFrame(bounds, index=names, columns=["lower", "upper"])
+        half = normal_quantile(level)
+        wanted = [self.parameter_names[i] for i in self.reported] if parameters is None else list(parameters)
+        bounds = {}
+        for parameter in wanted:
+            name, c = combination(self, parameter)
+            if method == "wald":
+                used = c != 0.0
+                error = np.sqrt(c[used] @ self.vcov[np.ix_(used, used)] @ c[used])
+                bounds[name] = (c @ self.flat - half * error, c @ self.flat + half * error)
+            else:
+                bounds[name] = limits(self, parameter, level, method)
+        return pd.DataFrame(
+            np.array(list(bounds.values())).reshape(-1, 2), index=list(bounds), columns=["lower", "upper"]
+        )
 
     def cov_params(self, full: bool = False) -> pd.DataFrame:
         """The covariance of ``params``, or of all parameters on the unconstrained scale if ``full``."""

@@ -53,7 +53,7 @@ def test_anova_agrees_with_r(poisson: Fit, negative_binomial: Fit) -> None:
 
 
 def test_each_model_is_tested_against_the_one_before(slopes: Fit, intercepts: Fit) -> None:
-    smallest = replace(intercepts, llf=intercepts.llf - 3.0, vcov=intercepts.vcov[:3, :3])
+    smallest = replace(intercepts, llf=intercepts.llf - 3.0, directions=intercepts.directions[:, :3])
     table = gj.anova(slopes, smallest, intercepts)
     assert list(table["df"]) == [3, 4, 6]
     chisq = [6.0, 2 * (slopes.llf - intercepts.llf)]

@@ -231,6 +231,7 @@ def test_the_gradient_in_parameters_and_point(name: str) -> None:
     np.testing.assert_allclose(found["gradient"], (above - below) / (2.0 * STEP), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_the_fourth_derivative(name: str) -> None:
     """Along a line through parameters and point, against central differences of the third."""

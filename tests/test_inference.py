@@ -190,10 +190,12 @@ def test_linear_combinations() -> None:
     theirs = other.conf_int(method="uniroot", parameters=["total"]).to_numpy()[0]
     low, high = fit.profile({"beta[0]": 1.0, "beta[1]": 1.0}).conf_int(0.95)
     np.testing.assert_allclose([low, high], theirs, atol=2e-3)
-    from glmmjax.inference.profiles import limits
-
-    ours = limits(fit, np.array([1.0, 1.0, 0.0, 0.0]), 0.95, "uniroot")
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    both = {"beta[0]": 1.0, "beta[1]": 1.0}
+    roots = fit.conf_int(method="uniroot", parameters=[both])
+    assert list(roots.index) == ["1 beta[0] + 1 beta[1]"]
+    np.testing.assert_allclose(roots.to_numpy()[0], theirs, atol=1e-5)
+    wald = fit.conf_int(parameters=[both]).to_numpy()[0]
+    np.testing.assert_allclose(wald, other.conf_int(parameters=["total"]).to_numpy()[0], atol=1e-5)
 
 
 def test_a_variance_that_may_be_zero_has_no_lower_limit() -> None:

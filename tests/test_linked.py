@@ -188,7 +188,12 @@ def difference(f: list[Any]) -> Any:
     return jax.tree.map(lambda a, b, c, d: (8 * (c - b) - (d - a)) / (12 * H_STEP), *f)
 
 
-@pytest.mark.parametrize("name", CASES)
+# the larger ones take longer to compile
+SLOW = ("five effects, by LAPACK", "five factors")
+SOME = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_every_operation_equals_dense_algebra(name: str) -> None:
     c = made(name)
     weights, found = results(name)
@@ -207,7 +212,7 @@ def test_every_operation_equals_dense_algebra(name: str) -> None:
         close(r.diagonal, tuple(once_or_twice[k, k] for k in range(len(r.diagonal))), 1e-10)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SOME)
 def test_derivatives_equal_finite_differences(name: str) -> None:
     """Of the log-determinant by dense algebra, and of its gradient."""
     c = made(name)
@@ -217,7 +222,7 @@ def test_derivatives_equal_finite_differences(name: str) -> None:
     close(at.rates, difference([r.gradient for r in near[:4]]), 1e-8)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SOME)
 def test_a_matrix_that_is_not_positive_definite_is_flagged(name: str) -> None:
     """Nothing is NaN, nothing is raised, and the others of the batch do not mind."""
     _, found = results(name)

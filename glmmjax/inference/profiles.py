@@ -86,7 +86,7 @@ def profile(fit: Fit, parameter: Any, *, level: float = 0.99) -> Profile:
     >>> fit = glmm("Yield ~ 1 + (1 | Batch)", datasets.load("dyestuff"))
     >>> low, high = fit.profile("(Intercept)").conf_int(0.95)
     >>> round(low, 1), round(high, 1)
-    (1486.5, 1568.5)
+    (1486.4, 1568.6)
     """
     import pandas as pd
 
@@ -114,7 +114,7 @@ class _Path:
 
     def __init__(self, fit: Fit, parameter: Any) -> None:
         self.fit = fit
-        self.name, self.c = _combination(fit, parameter)
+        self.name, self.c = combination(fit, parameter)
         self.estimate = float(self.c @ fit.flat)
         a = fit.directions.T @ self.c
         if not np.any(a):
@@ -190,7 +190,12 @@ class _Path:
         raise FitError(f"uniroot: the limit of {self.name} was not found in {MOST_STEPS} fits.")
 
 
-def _combination(fit: Fit, parameter: Any) -> tuple[str, np.ndarray]:
+def combination(fit: Fit, parameter: Any) -> tuple[str, np.ndarray]:
+    """A name and coefficients (k,) for a parameter's name, a mapping of names to coefficients, or coefficients.
+
+    Raises:
+        ArgumentError: a name is unknown, or the coefficients are not as many as the parameters, or all zero.
+    """
     c = np.zeros(len(fit.flat))
     if isinstance(parameter, str):
         c[fit.position(parameter)] = 1.0

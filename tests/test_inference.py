@@ -24,6 +24,8 @@ from test_likelihood import exact_nll
 
 import glmmjax as gj
 
+DOORS = [normal_fit, pytest.param(normal_row_fit, marks=pytest.mark.slow)]
+
 
 @pytest.fixture(scope="module")
 def walk() -> gj.Fit:
@@ -112,7 +114,7 @@ def test_reports_that_are_not_numbers() -> None:
 
 
 # -- bias correction ---------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("make", [normal_fit, normal_row_fit])
+@pytest.mark.parametrize("make", DOORS)
 def test_epsilon_method_is_exact_for_the_lognormal_mean(make: Any) -> None:
     """``E[exp u] = exp(mean + variance / 2)`` where the posterior is normal, to the order of the approximation."""
     fit = make()
@@ -233,7 +235,7 @@ def test_arguments_of_profiles() -> None:
 
 
 # -- consistency -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("make", [normal_fit, normal_row_fit])
+@pytest.mark.parametrize("make", DOORS)
 def test_an_exact_approximation_is_consistent(make: Any) -> None:
     result = gj.check.consistency(make(), 200, seed=1)
     assert result.failed == 0 and result.joint.shape == result.marginal.shape == (200, 4)
@@ -273,6 +275,7 @@ def test_arguments_of_consistency(walk: gj.Fit) -> None:
         gj.check.consistency(walk, 50)
 
 
+@pytest.mark.slow
 def test_a_report_along_a_walk(walk: gj.Fit) -> None:
     """The last level minus the first, through a banded Hessian and a dense one."""
     dense = gj.fit(walk_nll, WALK_START, {"level": np.zeros(60)}, count_data(), gj.Dense())

@@ -177,7 +177,10 @@ def test_profiled_parameters_of_a_normal_model() -> None:
     assert "bordered by 2 effects" in fit.structure
 
 
-@pytest.mark.parametrize("optimizer", ["jaxopt-bfgs", "jaxopt-lbfgs", "scipy-bfgs"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["jaxopt-bfgs", *(pytest.param(name, marks=pytest.mark.slow) for name in ("jaxopt-lbfgs", "scipy-bfgs"))],
+)
 def test_other_optimizers(optimizer: str) -> None:
     control = gj.Control(optimizer=optimizer)
     fit = gj.fit(normal_nll, NORMAL_START, {"u": np.zeros(GROUPS)}, normal_data(), gj.Blocks(), control=control)

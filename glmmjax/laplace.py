@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from glmmjax._status import Outcome
 from glmmjax._types import Array, Data, Params, Random
+from glmmjax.hessians import MOST_SHARED
 from glmmjax.joint import Expansion, JointModel
 from glmmjax.modes import Stats, find_modes, solve_hessian
 
@@ -84,18 +85,22 @@ def marginal_derivatives(model: JointModel, flat: Array, start: Random, data: Da
         return g, V, g_dot, u_dot
 
     directions = jnp.eye(flat.size, dtype=flat.dtype)
-    if model.structure.costly and flat.size > 0:
-        # One direction at a time, since together they would fill the memory; what they share is computed before.
-        (g, V), moves = jax.linearize(gradient, flat, u)
+    if not model.structure.costly or flat.size == 0:
+        g, V, hessian, jacobian = jax.vmap(follow, out_axes=(None, None, -1, -1))(directions)
+    else:  # one direction at a time, since together they would fill the memory
+        if model.structure.shared_bytes < MOST_SHARED:
+            (g, V), moves = jax.linearize(gradient, flat, u)
+            move = lambda direction, u_dot: moves(direction, u_dot)[0]  # noqa: E731
+        else:
+            g, V = gradient(flat, u)
+            move = lambda direction, u_dot: jax.jvp(gradient, (flat, u), (direction, u_dot), has_aux=True)[1]  # noqa: E731
 
         def one(direction: Array) -> tuple[Array, Random]:
             u_dot = modes_move(direction)
-            return moves(direction, u_dot)[0], u_dot
+            return move(direction, u_dot), u_dot
 
         hessian, jacobian = jax.lax.map(one, directions)
         jacobian = tuple(jnp.moveaxis(x, 0, -1) for x in jacobian)
-    else:
-        g, V, hessian, jacobian = jax.vmap(follow, out_axes=(None, None, -1, -1))(directions)
     return Marginal(_value(model, at, stats, data), g, 0.5 * (hessian + hessian.T), u, jacobian, V, stats)
 
 

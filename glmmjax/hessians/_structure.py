@@ -12,6 +12,8 @@ from glmmjax.hessians._levels import Level, Pairs, Weights
 
 # A factorization of more floating-point operations than this is too expensive to be differentiated at every step.
 COSTLY = 3e8
+# Up to so many bytes of intermediate results are kept, to be shared by all directions of a second derivative.
+MOST_SHARED = 5e8
 
 
 class Structure(Protocol):
@@ -37,6 +39,10 @@ class Structure(Protocol):
     @property
     def costly(self) -> bool:
         """Whether one factorization takes so long that exact outer Hessians should be few."""
+
+    @property
+    def shared_bytes(self) -> float:
+        """About how many bytes of intermediate results the directions of a second derivative of logdet could share."""
 
     def spread_blocks(self, values: Array, level: int, members: Any) -> Array:
         """The value (n_blocks,) of the independent block of each group of a level: (G,)."""

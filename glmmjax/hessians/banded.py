@@ -98,6 +98,11 @@ class BandedHessian:
     def __str__(self) -> str:
         return f"banded: {self.n} effects, half-bandwidth {self.half_bandwidth}"
 
+    @property
+    def shared_bytes(self) -> float:
+        """Little."""
+        return 0.0
+
     def spread_blocks(self, values: Array, level: int, members: Any) -> Array:
         """The value (1,) of the only block for every effect."""
         return jnp.broadcast_to(values, (self.n,))

@@ -66,6 +66,11 @@ class Blocks:
         sizes = " in ".join(f"{level.n_groups} groups x {level.n_effects}" for level in self.levels)
         return f"blocks: {sizes}" if self.levels else "no random effects"
 
+    @property
+    def shared_bytes(self) -> float:
+        """Little."""
+        return 0.0
+
     def spread_blocks(self, values: Array, level: int, members: Membership) -> Array:
         """The value (n_blocks,) of the independent block of each group of a level."""
         if self.pooled:

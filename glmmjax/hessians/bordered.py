@@ -74,6 +74,11 @@ class BorderedHessian:
     def __str__(self) -> str:
         return f"{self.inner}, bordered by {self.size} effects"
 
+    @property
+    def shared_bytes(self) -> float:
+        """That of the inner structure."""
+        return self.inner.shared_bytes
+
     def spread_blocks(self, values: Array, level: int, members: Any) -> Array:
         """The value (1,) of the only block, for each group of a level."""
         return jnp.broadcast_to(values, (self.levels[level].n_groups,))

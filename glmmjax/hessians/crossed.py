@@ -52,6 +52,13 @@ class Crossed:
         sizes = " x ".join(str(level.n_groups) for level in self.levels)
         return f"crossed: {sizes} groups, {self._bounds()[-1]} effects in the dense part"
 
+    @property
+    def shared_bytes(self) -> float:
+        """About ten copies of the dense part and of its coupling."""
+        return (
+            8.0 * 10.0 * self._bounds()[-1] * (self._bounds()[-1] + self.levels[0].n_groups * self.levels[0].n_effects)
+        )
+
     def spread_blocks(self, values: Array, level: int, members: Membership) -> Array:
         """The value (1,) of the only block, for each group of a level."""
         return jnp.broadcast_to(values, (self.levels[level].n_groups,))

@@ -48,6 +48,11 @@ class DenseHessian:
     def __str__(self) -> str:
         return f"dense: {self.n} effects"
 
+    @property
+    def shared_bytes(self) -> float:
+        """About ten copies of the matrix."""
+        return 8.0 * 10.0 * float(self.n) ** 2
+
     def spread_blocks(self, values: Array, level: int, members: Any) -> Array:
         """The value (1,) of the only block for every effect."""
         return jnp.broadcast_to(values, (self.n,))

@@ -213,6 +213,11 @@ class Linked:
         """Whether the factorization of S, or the sum over pairs that makes it, is."""
         return self.n_rest**3 / 3.0 + 2.0 * self.levels[0].n_effects * self.n_pairs > COSTLY
 
+    @property
+    def shared_bytes(self) -> float:
+        """S once for every chunk of pairs that is added to it, and about ten times besides."""
+        return 8.0 * (10.0 + self.n_pairs / CHUNK) * float(self.n_rest) ** 2
+
     def memory(self, n_params: int) -> float:
         """About the bytes of S, its inverse, and their derivatives in ``n_params`` directions, with pairs and links."""
         effects = self.levels[0].n_effects * max(level.n_effects for level in self.levels)

@@ -99,6 +99,11 @@ class Sparse:
         on_fronts = 3 * analysis.factor_size + (1 + lanes_at_once(analysis, n_params)) * analysis.work_size
         return 8.0 * (on_fronts + len(self.pattern.rows) * (8 + 4 * n_params))
 
+    @property
+    def shared_bytes(self) -> float:
+        """About ten copies of the stored entries."""
+        return 8.0 * 10.0 * len(self.pattern.rows)
+
     def spread_blocks(self, values: Array, level: int, members: Any) -> Array:
         """The value (1,) of the only block, for each effect (n,)."""
         return jnp.broadcast_to(values, (self.n,))

@@ -67,11 +67,6 @@ class ObservationSpec:
         """The structure of the Hessian."""
         return self.storage.structure  # type: ignore[return-value]
 
-    @property
-    def n_integrated(self) -> int:
-        """The number of effects."""
-        return self.storage.size
-
     def split(self, params: Params, u: Random) -> tuple[Params, Any]:
         """The parameters, and the effects by factor, (groups, effects) each."""
         return params, self.storage.unpack(u)

@@ -29,7 +29,7 @@ from glmmjax.design import Component, new_design
 from glmmjax.families import Family
 from glmmjax.formula import Bar, parse_formula
 from glmmjax.hessians import zeros
-from glmmjax.layout import Layout, ModelData, beta_name, lay_out
+from glmmjax.layout import Layout, ModelData, beta_name
 from glmmjax.model import joint_model
 from glmmjax.programs import compiled
 from glmmjax.result import normal_quantile
@@ -338,7 +338,7 @@ def _variance(fit: FormulaFit, rows: _Rows) -> np.ndarray:
 
 def _variance_of_several(fit: FormulaFit, rows: _Rows, where: np.ndarray) -> np.ndarray:
     """The variance given the parameters in the rows ``where``, whose terms covary: ``w' H^-1 w``, ``w_t = L_t'z_t``."""
-    layout, data = lay_out(fit.design, fit.family)
+    layout, data = fit.problem.source[1], fit.problem.data
     levels = layout.structure.levels
     W = [np.zeros((np.sum(where), level.n_effects)) for level in levels]
     groups = [np.zeros(np.sum(where), dtype=np.int32) for _ in levels]

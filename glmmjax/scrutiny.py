@@ -13,9 +13,10 @@ import numpy as np
 
 from glmmjax._errors import ArgumentError, DataError, GlmmjaxWarning
 from glmmjax._precision import to_numpy
-from glmmjax._types import Random
+from glmmjax._types import Array, Data, Random
 from glmmjax.custom import LikelihoodSpec
 from glmmjax.observations import ObservationData, ObservationSpec
+from glmmjax.programs import Source, compiled
 from glmmjax.promises import Storage
 from glmmjax.solving import Problem
 
@@ -68,7 +69,8 @@ def check_start(problem: Problem, spec: LikelihoodSpec | ObservationSpec, flat: 
         ArgumentError: a random effect does not enter, or effects are coupled that the structure keeps apart.
     """
     model, data, storage = problem.model, problem.data, spec.storage
-    value, g, score = to_numpy(jax.jit(_value_and_gradients, static_argnums=0)(model, flat, problem.modes, data))
+    program, _ = compiled(_values_program, (problem.source,), (flat, problem.modes, data))
+    value, g, score = to_numpy(program(flat, problem.modes, data))
     if not np.isfinite(value):
         raise DataError(
             f"nll is {value} at the start values{_where(spec, model, flat, problem)}: check the start values, and the "
@@ -87,7 +89,9 @@ def check_start(problem: Problem, spec: LikelihoodSpec | ObservationSpec, flat: 
         _check_hessian(problem, spec, flat)
 
 
-def _value_and_gradients(model: Any, flat: Any, u: Random, data: Any) -> Any:
+def _values_program(source: Source, flat: Array, u: Random, data: Data) -> tuple[Array, Array, Random]:
+    model = source[0](source[1])
+
     def nll(flat: Any, u: Random) -> Any:
         return model.nll(model.unflatten(flat, data), u, data)
 
@@ -102,13 +106,7 @@ def _check_hessian(problem: Problem, spec: LikelihoodSpec | ObservationSpec, fla
     v = tuple(rng.normal(size=u.shape) for u in problem.modes)
     moved = tuple(u + 0.1 * rng.normal(size=u.shape) for u in problem.modes)
 
-    def products(flat: Any, u: Random, v: Random, data: Any) -> tuple[Random, Random, Random]:
-        params, members = model.unflatten(flat, data), model.members(data)
-        score = jax.grad(lambda u: model.nll(params, u, data))
-        slope, exact = jax.jvp(score, (u,), (v,))
-        return slope, exact, model.structure.multiply(model.hessian(params, u, data), v, members)
-
-    compare = jax.jit(products)
+    compare, _ = compiled(_products_program, (problem.source,), (flat, moved, v, problem.data))
     slope, exact, stored = to_numpy(compare(flat, moved, v, problem.data))
     if not all(np.all(np.isfinite(x)) for x in (*exact, *slope)):  # too far away: look where the search begins
         slope, exact, stored = to_numpy(compare(flat, problem.modes, v, problem.data))
@@ -125,6 +123,14 @@ def _check_hessian(problem: Problem, spec: LikelihoodSpec | ObservationSpec, fla
             f"nll with effects that it keeps apart ({sum(int(np.sum(x)) for x in wrong)} such effects). Promise "
             "less, or gj.Dense()."
         )
+
+
+def _products_program(source: Source, flat: Array, u: Random, v: Random, data: Data) -> tuple[Random, Random, Random]:
+    """The score, and ``H v`` by differentiation and from the assembled Hessian."""
+    model = source[0](source[1])
+    params, members = model.unflatten(flat, data), model.members(data)
+    slope, exact = jax.jvp(jax.grad(lambda u: model.nll(params, u, data)), (u,), (v,))
+    return slope, exact, model.structure.multiply(model.hessian(params, u, data), v, members)
 
 
 def name_weak_effects(problem: Problem, storage: Storage, flat: np.ndarray, u: Random) -> str | None:

@@ -57,3 +57,14 @@ class Control:
             raise ArgumentError(f"max_iter must be a whole number of at least 1, not {self.max_iter!r}.")
         if not 0 < self.tol < 1:
             raise ArgumentError(f"tol must lie between 0 and 1, not {self.tol!r}.")
+
+
+def checked_control(control: object) -> Control:
+    """The default for None.
+
+    Raises:
+        ArgumentError: not a Control.
+    """
+    if control is not None and not isinstance(control, Control):
+        raise ArgumentError(f"control must be a glmmjax.Control, not {type(control).__name__}.")
+    return Control() if control is None else control

@@ -10,7 +10,7 @@ import numpy as np
 
 from glmmjax._errors import ArgumentError, ResponseError, did_you_mean
 from glmmjax.constraints import constrain
-from glmmjax.control import Control
+from glmmjax.control import Control, checked_control
 from glmmjax.covariance import Covariance
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names, term_estimates, term_label
@@ -76,9 +76,7 @@ def glmm(
     if unknown:
         name = next(iter(unknown))
         raise ArgumentError(f"glmm() has no argument {name!r}. {did_you_mean(name, _ARGUMENTS)}")
-    control = Control() if control is None else control
-    if not isinstance(control, Control):
-        raise ArgumentError(f"control must be a glmmjax.Control, not {type(control).__name__}.")
+    control = checked_control(control)
     began = time.perf_counter()
     family = resolve_family(family)
     formulas = {"cond": parse_formula(formula)}

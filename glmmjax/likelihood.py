@@ -14,7 +14,7 @@ from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
 from glmmjax._types import Data, Params, Random
 from glmmjax.constraints import constrain
-from glmmjax.control import Control
+from glmmjax.control import Control, checked_control
 from glmmjax.custom import LikelihoodSpec, joint_model, shape_of
 from glmmjax.detection import detect
 from glmmjax.grouping import choose_structure
@@ -26,7 +26,6 @@ from glmmjax.likelihood_inputs import (
     as_priors,
     as_start,
     as_weights,
-    checked_control,
     group_labels,
     numeric_rows,
 )

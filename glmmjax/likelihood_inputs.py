@@ -10,20 +10,8 @@ import numpy as np
 
 from glmmjax._errors import ArgumentError, DataError, did_you_mean
 from glmmjax._frames import read_table
-from glmmjax.control import Control
 from glmmjax.likelihood_fit import check_callable
 from glmmjax.promises import path_name
-
-
-def checked_control(control: Any) -> Control:
-    """The default for None.
-
-    Raises:
-        ArgumentError: not a Control.
-    """
-    if control is not None and not isinstance(control, Control):
-        raise ArgumentError(f"control must be a glmmjax.Control, not {type(control).__name__}.")
-    return Control() if control is None else control
 
 
 def as_data(data: Any) -> Any:

@@ -15,6 +15,7 @@ from glmmjax._errors import ArgumentError, DataError, GlmmjaxWarning
 from glmmjax._precision import to_numpy
 from glmmjax._types import Array, Data, Random
 from glmmjax.custom import LikelihoodSpec
+from glmmjax.hessians import as_matrix
 from glmmjax.observations import ObservationData, ObservationSpec
 from glmmjax.programs import Source, compiled
 from glmmjax.promises import Storage
@@ -144,10 +145,7 @@ def name_weak_effects(problem: Problem, storage: Storage, flat: np.ndarray, u: R
         diagonal = [np.einsum("iig->ig", np.asarray(d)) for d in model.structure.diagonal(H, members)]
         worst = _label(storage, int(np.argmin(np.concatenate([d.reshape(-1) for d in diagonal]))))
         return f"the Hessian in the random effects is not positive definite, least so at {worst}"
-    units = np.split(np.eye(storage.size), np.cumsum([x.size for x in u])[:-1], axis=1)
-    basis = tuple(x.reshape(storage.size, *y.shape) for x, y in zip(units, u, strict=True))
-    columns = to_numpy(jax.vmap(lambda v: model.structure.multiply(H, v, members))(basis))
-    matrix = np.concatenate([x.reshape(storage.size, -1) for x in columns], axis=1)
+    matrix = np.asarray(as_matrix(model.structure, H, members))
     if not np.all(np.isfinite(matrix)):
         return "the Hessian in the random effects is not finite"
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))

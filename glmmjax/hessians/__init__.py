@@ -14,6 +14,7 @@ from glmmjax.hessians._levels import zeros as zeros
 from glmmjax.hessians._structure import MOST_SHARED as MOST_SHARED
 from glmmjax.hessians._structure import RowStructure as RowStructure
 from glmmjax.hessians._structure import Structure as Structure
+from glmmjax.hessians._structure import as_matrix as as_matrix
 from glmmjax.hessians._structure import damp as damp
 from glmmjax.hessians._structure import identity as identity
 from glmmjax.hessians._structure import select as select

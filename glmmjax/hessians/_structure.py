@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glmmjax._types import Array, Random
 from glmmjax.hessians._levels import Level, Pairs, Weights
@@ -100,6 +101,16 @@ def damp(structure: Structure, H: Any, damping: Array, members: Any) -> Any:
     """``H + t I`` with one t per independent block."""
     t = (structure.spread_blocks(damping, k, members) for k in range(len(structure.levels)))
     return structure.add(H, tuple(I * x for I, x in zip(identity(structure), t, strict=True)), members)
+
+
+def as_matrix(structure: Structure, H: Any, members: Any) -> Array:
+    """H as one dense matrix (n, n), level by level, effects slowest; by its products with the unit vectors."""
+    shapes = [(level.n_effects, level.n_groups) for level in structure.levels]
+    n = sum(d * groups for d, groups in shapes)
+    units = jnp.split(jnp.eye(n), np.cumsum([d * groups for d, groups in shapes])[:-1], axis=1)
+    basis = tuple(x.reshape(n, *shape) for x, shape in zip(units, shapes, strict=True))
+    columns = jax.vmap(lambda v: structure.multiply(H, v, members))(basis)
+    return jnp.concatenate([x.reshape(n, -1) for x in columns], axis=1).T
 
 
 def select(structure: Structure, ok: Array, new: Any, old: Any, members: Any) -> Any:

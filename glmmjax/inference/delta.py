@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 from glmmjax._errors import ArgumentError, FitError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._types import Array, Data, Random
-from glmmjax.hessians import DenseHessian, Structure
+from glmmjax.hessians import DenseHessian, Structure, as_matrix
 from glmmjax.joint import Expansion, JointModel
 from glmmjax.laplace import marginal_derivatives
 from glmmjax.programs import Source, compiled
@@ -195,10 +195,7 @@ def tilted_model(spec: Tilted) -> JointModel:
         if spec.shapes is None:
             return at
         members = base.members(data)
-        columns = jax.vmap(lambda v: base.structure.multiply(at.hessian, levels((v,)), members))(
-            structure.probes(None)[0]
-        )
-        H = jnp.concatenate([x.reshape(len(x), -1) for x in columns], axis=1)
+        H = as_matrix(base.structure, at.hessian, members)
         score = jnp.concatenate([x.reshape(-1) for x in at.score])[None]
         return Expansion(jnp.sum(at.pieces)[None], (score,), H)
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._errors import ArgumentError, FitError
-from glmmjax._precision import double_precision, to_numpy
+from glmmjax._precision import double_precision
 from glmmjax.custom import shape_of
+from glmmjax.hessians import as_matrix
 from glmmjax.inference.delta import bias_corrected, delta_method
 from glmmjax.promises import path_name
 from glmmjax.result import Fit
@@ -129,10 +130,7 @@ def _joint_precision(fit: Fit) -> pd.DataFrame:
     with double_precision():
         members = model.members(data)
         H = model.hessian(model.unflatten(jnp.asarray(fit.flat), data), at.modes, data)
-        units = np.split(np.eye(n), np.cumsum([x.size for x in at.modes])[:-1], axis=1)
-        basis = tuple(x.reshape(n, *u.shape) for x, u in zip(units, at.modes, strict=True))
-        columns = jax.jit(jax.vmap(lambda v: model.structure.multiply(H, v, members)))(basis)
-        matrix = np.concatenate([x.reshape(n, -1) for x in to_numpy(columns)], axis=1).T
+        matrix = np.asarray(jax.jit(lambda H: as_matrix(model.structure, H, members))(H)) if n else np.zeros((0, 0))
     J = np.concatenate([x.reshape(-1, k) for x in at.modes_jacobian]) if at.modes else np.zeros((0, k))
     across = -matrix @ J
     Q = np.block([[matrix, across], [across.T, J.T @ matrix @ J + fit.hessian]])

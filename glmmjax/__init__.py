@@ -18,6 +18,7 @@ from glmmjax.compilation_cache import disable_compilation_cache as disable_compi
 from glmmjax.compilation_cache import enable_compilation_cache as enable_compilation_cache
 from glmmjax.constraints import tied as tied
 from glmmjax.control import Control as Control
+from glmmjax.fitting import clmm as clmm
 from glmmjax.fitting import glmm as glmm
 from glmmjax.hessians import Banded as Banded
 from glmmjax.hessians import Sparse as Sparse

@@ -190,6 +190,25 @@ def _cloglog_log1m(eta: Any, xp: Namespace = JAX) -> Any:
     return -xp.exp(xp.where(eta < 700.0, eta, 700.0))
 
 
+# loglog is cloglog mirrored: mu(eta) = 1 - cloglog^-1(-eta)
+
+
+def _loglog(mu: Any) -> Any:
+    return -np.log(-np.log(mu))
+
+
+def _loglog_inverse(eta: Any, xp: Namespace = JAX) -> Any:
+    return xp.exp(_cloglog_log1m(-eta, xp))
+
+
+def _loglog_log(eta: Any, xp: Namespace = JAX) -> Any:
+    return _cloglog_log1m(-eta, xp)
+
+
+def _loglog_log1m(eta: Any, xp: Namespace = JAX) -> Any:
+    return _cloglog_log(-eta, xp)
+
+
 _IDENTITY = Link("identity", _itself, _itself, _identity_log, interior=1.0)
 _LOG = Link("log", np.log, _log_inverse, _itself)
 _INVERSE = Link("inverse", _reciprocal, _reciprocal, _reciprocal_log, valid=_nonzero, interior=1.0)
@@ -214,6 +233,7 @@ PROBABILITY = _table(
     Link("logit", _logit, _logit_inverse, _logit_log, _logit_log1m),
     Link("probit", _probit, _probit_inverse, _probit_log, _probit_log1m),
     Link("cloglog", _cloglog, _cloglog_inverse, _cloglog_log, _cloglog_log1m),
+    Link("loglog", _loglog, _loglog_inverse, _loglog_log, _loglog_log1m),
     Link("cauchit", _cauchit, _cauchit_inverse, _cauchit_log, _cauchit_log1m),
     replace(_LOG, log1m_inverse=_log_log1m, valid=_negative, interior=-1.0),
 )

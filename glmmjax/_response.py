@@ -14,6 +14,14 @@ from glmmjax._tokens import split_at, text_of, tokenize
 
 _ROUNDING = 1e-6  # how far proportion * trials may be from a whole number, for each trial
 _MOST_ROUNDING = 1e-3  # and at most
+# what a response can be written as, how many expressions it holds, and which
+_CALLS = {
+    "cbind": ((2,), "two expressions, successes and failures, like cbind(k, n - k)"),
+    "cens": ((2, 3), "a value, its censoring and for intervals their upper end, like cens(y, status, upper)"),
+}
+MOST_CATEGORIES = 100
+CENSORING = {"none": 0, "right": 1, "left": -1, "interval": 2}
+_CENSORING_CODES = {"0": 0, "1": 1, "-1": -1, "2": 2, "False": 0, "True": 1} | CENSORING
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,22 +31,29 @@ class Response:
     y: np.ndarray
     trials: np.ndarray
     weights: np.ndarray  # multiply the log-likelihood of each row
-    levels: tuple[Any, ...] | None = None  # (failure, success) of a response that was a factor
+    levels: tuple[Any, ...] | None = None  # (failure, success) of a response that was a factor; the categories
+    notes: tuple[str, ...] = ()
 
 
 def response_parts(text: str) -> tuple[str, ...]:
-    """Return the expressions of a response: one, or the successes and failures of cbind(k, n - k).
+    """Return the expressions of a response: one, or those inside cbind(k, n - k) or cens(y, status, upper).
 
     >>> response_parts("cbind(k, n - k)")
     ('k', 'n - k')
     """
     tokens = tokenize(text)
-    if not (len(tokens) > 2 and tokens[0].text == "cbind" and tokens[1].text == "(" and tokens[-1].depth == 0):
+    name = tokens[0].text if len(tokens) > 2 and tokens[1].text == "(" and tokens[-1].depth == 0 else ""
+    if name not in _CALLS:
         return (text,)
     parts = tuple(text_of(text, part) for part in split_at(tokens[2:-1], 1, ","))
-    if len(parts) != 2 or not all(parts) or any(token.depth == 0 for token in tokens[2:-1]):
-        raise ResponseError(f"{text} must hold two expressions, successes and failures, like cbind(k, n - k).")
+    sizes, remedy = _CALLS[name]
+    if len(parts) not in sizes or not all(parts) or any(token.depth == 0 for token in tokens[2:-1]):
+        raise ResponseError(f"{text} must hold {remedy}.")
     return parts
+
+
+def _is_call(text: str, name: str) -> bool:
+    return len(response_parts(text)) > 1 and tokenize(text)[0].text == name
 
 
 def response_columns(text: str, table: Table, scope: Scope) -> tuple[str, ...]:
@@ -49,20 +64,30 @@ def response_columns(text: str, table: Table, scope: Scope) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for names in used for name in names))
 
 
-def read_response(
-    text: str, frame: Frame, scope: Scope, weights: np.ndarray | None, *, trials_allowed: bool
-) -> Response:
-    """Return the response in numbers.
+def read_response(text: str, frame: Frame, scope: Scope, weights: np.ndarray | None, *, kind: str) -> Response:
+    """Return the response in numbers, for a family of some kind (``Family.response``).
 
-    With `trials_allowed` (binomial-like families) `y` counts successes: cbind(k, n - k), a two-level factor or 0/1
+    For "trials" (binomial-like families) `y` counts successes: cbind(k, n - k), a two-level factor or 0/1
     (whose second level or one is a success), or proportions with the trials as weights. Whole-number weights of a 0/1
-    response are trials as well, which leaves the likelihood as it is (glmmTMB from 1.1.9 on).
+    response are trials as well, which leaves the likelihood as it is (glmmTMB from 1.1.9 on). For "categories" `y` is
+    the number of the category, from 0. For "interval" `y` and `trials` are the ends of the interval that the value is
+    in: equal where it was observed, infinite where it is censored.
 
     Raises ResponseError naming the row that cannot be, DataError for a response of the wrong type.
     """
     parts = response_parts(text)
     ones = np.ones(frame.n_rows)
     likelihood_weights = ones if weights is None else weights
+    trials_allowed = kind == "trials"
+    if kind == "categories" and len(parts) == 1:
+        return _categories(text, frame, scope, likelihood_weights)
+    if _is_call(text, "cens"):
+        if kind != "interval":
+            raise ResponseError(
+                f"{text} is censored, which only the families 'censored_gaussian' and 'censored_lognormal' can be."
+            )
+        lower, upper = _intervals(text, parts, frame, scope)
+        return Response(lower, upper, likelihood_weights)
     if len(parts) == 2:
         if not trials_allowed:
             raise ResponseError(
@@ -71,6 +96,8 @@ def read_response(
         y, trials = _successes(text, parts, frame, scope)
         return Response(y, trials, likelihood_weights)
     y, levels = _numbers(text, frame, scope, trials_allowed)
+    if kind == "interval":
+        return Response(y, y.copy(), likelihood_weights)
     if not trials_allowed:
         return Response(y, ones, likelihood_weights)
     _require(
@@ -88,13 +115,79 @@ def read_response(
     return Response(y, ones, likelihood_weights, levels)
 
 
-def _numbers(text: str, frame: Frame, scope: Scope, trials_allowed: bool) -> tuple[np.ndarray, tuple[Any, ...] | None]:
-    """Return the values of a one-part response, and the levels where it was a factor."""
+def _column(text: str, frame: Frame) -> Series | None:
+    """The column that an expression names, if it is nothing but a name."""
     tokens = tokenize(text)
     name = tokens[0].name if len(tokens) == 1 and tokens[0].kind == "name" else ""
-    if not name or name not in frame.table.names:
+    return frame.columns[name] if name and name in frame.table.names else None
+
+
+def _categories(text: str, frame: Frame, scope: Scope, weights: np.ndarray) -> Response:
+    """The number of each row's category among those that occur, in the order declared, or sorted."""
+    series = _column(text, frame)
+    if series is not None and hasattr(series, "cat"):
+        declared = tuple(series.cat.categories)
+        codes = np.asarray(series.cat.codes, dtype=int)
+    else:
+        values = _numbers(text, frame, scope, False)[0]
+        whole = bool(np.all(values == np.round(values)))
+        numbers = np.unique(values)
+        if whole and numbers[-1] - numbers[0] < MOST_CATEGORIES:
+            numbers = np.arange(numbers[0], numbers[-1] + 1.0)
+        declared = tuple(int(value) if whole else float(value) for value in numbers)
+        codes = np.searchsorted(numbers, values)
+    occurs = np.bincount(codes, minlength=len(declared)) > 0
+    absent = [repr(level) for level, there in zip(declared, occurs, strict=True) if not there]
+    notes = (f"Categories of {text!r} that do not occur were left out: {', '.join(absent[:5])}.",) if absent else ()
+    levels = tuple(level for level, there in zip(declared, occurs, strict=True) if there)
+    if len(levels) < 2:
+        raise ResponseError(
+            f"The response {text!r} has one category only, {levels[0]!r}, in the {frame.n_rows} rows used: a model of "
+            "categories needs two or more."
+        )
+    if len(levels) > MOST_CATEGORIES:
+        raise ResponseError(
+            f"The response {text!r} has {len(levels)} different values: a model of categories can have "
+            f"{MOST_CATEGORIES}. Use a family of numbers, such as 'gaussian', or fewer categories."
+        )
+    position = np.cumsum(occurs) - 1
+    return Response(position[codes].astype(float), np.ones(frame.n_rows), weights, levels, notes)
+
+
+def _intervals(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and upper ends of cens(y, status) and cens(y, status, upper)."""
+    y = code_expression(parts[0], frame, scope, f"{parts[0]!r} of the response {text!r}")[0]
+    series = _column(parts[1], frame)
+    if series is not None and hasattr(series, "cat"):
+        labels = [str(value) for value in series]
+    else:
+        given = code_expression(parts[1], frame, scope, f"{parts[1]!r} of the response {text!r}")[0]
+        labels = [f"{value:g}" for value in given]
+    codes = np.array([_CENSORING_CODES.get(label, 9) for label in labels])
+    if np.any(codes == 9):
+        row = int(np.argmax(codes == 9))
+        raise ResponseError(
+            f"Response {text!r}, {frame.row(row)}: {labels[row]!r} is no kind of censoring: write 'none', 'left', "
+            "'right' or 'interval' (0, -1, 1, 2)."
+        )
+    interval = codes == CENSORING["interval"]
+    upper = y
+    if len(parts) == 3:
+        upper = code_expression(parts[2], frame, scope, f"{parts[2]!r} of the response {text!r}")[0]
+        _require(~interval | (upper > y), text, upper, frame, "is not above the lower end", "correct the interval")
+    elif np.any(interval):
+        raise ResponseError(f"{text} has rows censored to an interval: give their upper ends, cens(y, status, upper).")
+    lower_end = np.where(codes == CENSORING["left"], -np.inf, y)
+    upper_end = np.where(codes == CENSORING["right"], np.inf, np.where(interval, upper, y))
+    return lower_end, upper_end
+
+
+def _numbers(text: str, frame: Frame, scope: Scope, trials_allowed: bool) -> tuple[np.ndarray, tuple[Any, ...] | None]:
+    """Return the values of a one-part response, and the levels where it was a factor."""
+    series = _column(text, frame)
+    if series is None:
         return code_expression(text, frame, scope, f"the response {text!r}")[0], None
-    series = frame.columns[name]
+    name = tokenize(text)[0].name
     if not hasattr(series, "cat"):
         return read_column(name, frame, f"the response {text!r}"), None
     return _factor(name, series, frame, trials_allowed)

@@ -72,12 +72,14 @@ class Component:
 class Design:
     """The data of a model in arrays, one row for each row that was kept."""
 
-    y: np.ndarray  # (n,) the response; counts of successes for binomial-like families
-    trials: np.ndarray  # (n,) numbers of trials; ones for other families
+    y: (
+        np.ndarray
+    )  # (n,) the response; successes for families with trials, numbers of categories, lower ends of intervals
+    trials: np.ndarray  # (n,) numbers of trials; upper ends of intervals; ones for other families
     weights: np.ndarray  # (n,) multiply the log-likelihood of each row
     components: dict[str, Component]  # "cond", "disp", ...
     response_name: str
-    response_levels: tuple[Any, ...] | None  # (failure, success) of a two-level factor
+    response_levels: tuple[Any, ...] | None  # (failure, success) of a two-level factor; the categories
     rows: np.ndarray  # (n,) positions of the kept rows in the data
     n_dropped: int
     notes: tuple[str, ...]  # what the user should know
@@ -104,7 +106,8 @@ def build_design(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     na_action: str = "drop",
-    trials_allowed: bool = False,
+    response_kind: str = "real",
+    without_intercept: Sequence[str] = (),
     rank_deficient: str = "drop",
     context: Mapping[str, Any] | None = None,
 ) -> Design:
@@ -114,8 +117,9 @@ def build_design(
     that narwhals reads, or a dict of arrays. `weights` and `offset` are arrays over all rows of the data, columns, or
     expressions such as "log(t)"; `offset` adds to the offset() terms of "cond". `contrasts` maps columns to "sum",
     "treatment", "helmert", "poly", "sas", "diff" or a formulaic contrast. `na_action="raise"` and
-    `rank_deficient="raise"` refuse missing values and dependent columns instead of dropping them. `trials_allowed`
-    holds for binomial-like families. `context` gives formulas functions and values of the user's own.
+    `rank_deficient="raise"` refuse missing values and dependent columns instead of dropping them. `response_kind` is
+    that of the family. Components `without_intercept` are coded with one, which is then left out. `context` gives
+    formulas functions and values of the user's own.
 
     Raises DataError, ResponseError, FormulaError or ArgumentError, naming the column, the row and the remedy.
 
@@ -146,12 +150,13 @@ def build_design(
 
     values = {name: input_values(name, argument, frame, scope) for name, argument in arguments.items()}
     check_weights(values["weights"][0], frame)
-    read = read_response(response, frame, scope, values["weights"][0], trials_allowed=trials_allowed)
+    read = read_response(response, frame, scope, values["weights"][0], kind=response_kind)
     components: dict[str, Component] = {}
     for name, formula in formulas.items():
         extra = values["offset"] if name == "cond" else (None, None)
-        components[name], said = _component(formula, frame, scope, extra, rank_deficient)
+        components[name], said = _component(formula, frame, scope, extra, rank_deficient, name in without_intercept)
         notes += said
+    notes += read.notes
     return Design(
         y=read.y,
         trials=read.trials,
@@ -227,6 +232,7 @@ def _component(
     scope: Scope,
     extra_offset: tuple[np.ndarray | None, Coding | None],
     rank_deficient: str,
+    without_intercept: bool,
 ) -> tuple[Component, list[str]]:
     where = f"the formula {formula.text!r}"
     X, coding = code(formula.fixed, frame, scope, where)
@@ -237,7 +243,8 @@ def _component(
             f"The columns of {where} are not independent: {'; '.join(reasons)}. Leave out what is redundant."
         )
     notes = [f"Dropped from {where}: {reason}." for reason in reasons]
-    kept = [column for column in range(X.shape[1]) if column not in dependent]
+    left_out = [c for c, column in enumerate(coding.columns) if without_intercept and column == INTERCEPT]
+    kept = [column for column in range(X.shape[1]) if column not in dependent and column not in left_out]
 
     offsets = [code_expression(text, frame, scope, f"offset({text})") for text in formula.offsets]
     total = sum((values for values, _ in offsets), np.zeros(frame.n_rows))
@@ -245,11 +252,11 @@ def _component(
         total = total + extra_offset[0]
     codings = [*(spec for _, spec in offsets), *([extra_offset[1]] if extra_offset[1] is not None else [])]
     component = Component(
-        X=X[:, kept] if dependent else X,
+        X=X[:, kept] if len(kept) < X.shape[1] else X,
         columns=tuple(coding.columns[column] for column in kept),
         offset=total,
         terms=_terms(formula, frame, scope),
-        dropped=tuple(coding.columns[column] for column in dependent),
+        dropped=tuple(coding.columns[column] for column in (*dependent, *left_out)),
         coding=coding,
         offsets=tuple(codings),
     )

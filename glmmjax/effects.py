@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glmmjax._errors import ArgumentError, did_you_mean
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -32,26 +34,33 @@ def varcorr(fit: FormulaFit) -> pd.DataFrame:
         for (i, j), r in zip(term.pairs, term.correlations, strict=True):
             covariance = r * term.sd[i] * term.sd[j]
             rows.append((term.component, term.group, term.columns[i], term.columns[j], covariance, r))
-    if fit.family.name == "gaussian":
+    if fit.family.name == "gaussian" and "disp" not in fit.components:
         rows.append(("cond", "Residual", None, None, fit.sigma**2, fit.sigma))
     return pd.DataFrame(rows, columns=["component", "group", "var1", "var2", "vcov", "sdcor"])
 
 
-def ranef(fit: FormulaFit, cond_var: bool = False) -> Any:
-    """Conditional modes of the random effects: {group: DataFrame (levels x effects)}.
+def ranef(fit: FormulaFit, cond_var: bool = False, component: str = "cond") -> Any:
+    """Conditional modes of the random effects of a component: {group: DataFrame (levels x effects)}.
 
     Args:
         fit: a fitted model.
         cond_var: also return {group: array (levels, q, q)} of the variances of their errors, which include the
             uncertainty of the parameters: ``L H^-1 L' + J V J'`` with J the derivative of the modes (Kristensen et al.
             2016, equation 6).
+        component: "cond", "zi", "disp", ...
+
+    Raises:
+        ArgumentError: the model has no such component.
     """
     import pandas as pd
 
+    if component not in fit.design.components:
+        raise ArgumentError(f"ranef: no component {component!r}. {did_you_mean(component, fit.design.components)}")
     modes: dict[str, Any] = {}
     variances: dict[str, np.ndarray] = {}
-    for group in fit.ngroups:
-        terms = [term for term in fit.terms if term.group == group and term.component == "cond"]
+    own = [term for term in fit.terms if term.component == component]
+    for group in dict.fromkeys(term.group for term in own):
+        terms = [term for term in own if term.group == group]
         frames = [pd.DataFrame(term.b, index=list(term.levels), columns=list(term.columns)) for term in terms]
         modes[group] = pd.concat(frames, axis=1)
         variances[group] = _block_diagonal([term.b_total_vcov(fit.vcov) for term in terms])

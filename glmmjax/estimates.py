@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from glmmjax.design import Design
+from glmmjax.families import Family
 from glmmjax.layout import Layout, beta_name
 from glmmjax.optimizer import NewtonState
 from glmmjax.programs import Report
@@ -62,12 +63,14 @@ class TermEstimate:
         return self.b_vcov + np.einsum("gik,kl,gjl->gij", self.b_jacobian, np.nan_to_num(vcov), self.b_jacobian)
 
 
-def parameter_names(design: Design, layout: Layout) -> tuple[str, ...]:
-    """A name for every parameter in flat order: columns, with a prefix unless they are those of cond, then theta."""
+def parameter_names(design: Design, layout: Layout, family: Family) -> tuple[str, ...]:
+    """A name for every parameter in flat order: columns, with a prefix unless they are those of cond, psi, theta."""
     names: list[str] = []
     for component in sorted(design.components, key=beta_name):
         prefix = "" if component == "cond" else f"{component}:"
         names += [prefix + column for column in design.components[component].columns]
+    one_each = family.shape is not None and len(family.shape.names) == layout.n_psi
+    names += [f"psi_{family.shape.names[i] if one_each else i + 1}" for i in range(layout.n_psi)]  # type: ignore[union-attr]
     for placed, (component, term) in zip(layout.terms, design.terms, strict=True):
         prefix = "" if component == "cond" else f"{component}:"
         names += [f"{prefix}theta_{term_label(term.columns, term.group)}.{i + 1}" for i in range(placed.n_theta)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from glmmjax.control import Control, checked_control
 from glmmjax.covariance import Covariance
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names, term_estimates, term_label
-from glmmjax.families import Family, resolve_family
-from glmmjax.formula import parse_formula
-from glmmjax.formula_fit import FormulaFit, formula_problem
+from glmmjax.families import Family, cumulative, resolve_family, zero_inflated
+from glmmjax.formula import Formula, parse_formula
+from glmmjax.formula_fit import FormulaFit, Options, formula_problem
 from glmmjax.layout import Layout, beta_name, lay_out
+from glmmjax.model import log_prior_density
+from glmmjax.restricted import solve_restricted
 from glmmjax.solving import solve
 from glmmjax.start import orthonormal_scale, start_values
 from glmmjax.verdict import judge
@@ -28,11 +31,14 @@ def glmm(
     data: Any,
     family: Any = "gaussian",
     *,
+    ziformula: str = "~ 0",
     dispformula: str = "~ 1",
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     na_action: str = "drop",
+    reml: bool = False,
+    priors: Mapping[str, str] | str | None = None,
     start: Mapping[str, Any] | None = None,
     fixed: Mapping[str, Any] | None = None,
     covariances: Mapping[str, Covariance] | None = None,
@@ -46,16 +52,26 @@ def glmm(
 
     Args:
         formula: response, fixed and random part in the language of lme4 and glmmTMB: ``y ~ x + (1 + x | g)``,
-            ``cbind(k, n - k) ~ ...``, ``(x || g)``, ``(1 | a/b)``, ``offset(log(t))``. Without bars the model is a GLM.
+            ``cbind(k, n - k) ~ ...``, ``cens(y, status) ~ ...``, ``(x || g)``, ``(1 | a/b)``, ``offset(log(t))``.
+            Without bars the model is a GLM.
         data: a pandas or polars data frame or a mapping of names to arrays of length n.
         family: a name such as "binomial", "nbinom2", "Gamma(log)", "binomial(probit)", or a ``Family``.
-        dispformula: fixed effects on the log of the dispersion parameter, for families that have one.
+        ziformula: the probability of an extra zero, on the logit scale; "~ 0" for none, "~ ." for the right-hand side
+            of ``formula`` without its offsets. Families without zeros, such as "truncated_poisson" or "Gamma", then
+            make a hurdle model. May have random effects and offsets.
+        dispformula: the log of the dispersion parameter, for families that have one; likewise. For ordered categories
+            the log of the scale, which has no intercept. "~ 0" holds a gaussian standard deviation near zero.
         weights: column name or array (n,). Trials where the response is a proportion or 0/1 with whole weights,
             otherwise the factor by which each row's log-likelihood is multiplied.
         offset: column name, expression or array (n,) on the scale of the linear predictor; adds to ``offset()`` terms.
         contrasts: per factor, "treatment", "sum", "helmert", "poly" or a formulaic contrast.
         na_action: "drop" rows with missing values, counting them, or "raise".
-        start: start values by name: "beta", "beta_disp", "theta"; unconstrained scale.
+        reml: restricted maximum likelihood: the fixed effects of the mean are integrated out as well, under a flat
+            prior, for any family. Likelihoods of models with different fixed effects are then not comparable.
+        priors: densities by what they belong to, ``{"beta": "normal(0, 2)", "sd[site]": "gamma(1, 2)"}``, or "weak" for
+            data that are separated; see :func:`glmmjax.priors.read_priors`. The fit maximizes the penalized likelihood;
+            ``fit.llf`` is without, ``fit.log_prior`` is the logarithm of the prior.
+        start: start values by name: "beta", "beta_disp", "beta_zi", "psi", "theta"; unconstrained scale.
         fixed: parameters that are not estimated, by the same names: numbers to hold them at (NaN where free), ``True``
             to hold them where they start, or :func:`glmmjax.tied` labels.
         covariances: covariance structures of your own by the name that the formula uses, ``mine(0 + x | g)``.
@@ -76,29 +92,169 @@ def glmm(
     if unknown:
         name = next(iter(unknown))
         raise ArgumentError(f"glmm() has no argument {name!r}. {did_you_mean(name, _ARGUMENTS)}")
-    control = checked_control(control)
     began = time.perf_counter()
-    family = resolve_family(family)
-    formulas = {"cond": parse_formula(formula)}
-    if family.has_dispersion:
-        formulas["disp"] = parse_formula(dispformula, response=False)
-    elif dispformula.replace(" ", "") != "~1":
-        raise ArgumentError(f"dispformula: the family {family.name!r} has no dispersion parameter.")
-    design = build_design(
-        formulas,
-        data,
-        weights=weights,
-        offset=offset,
-        contrasts=contrasts,
-        na_action=na_action,
-        trials_allowed=family.response == "trials",
-        rank_deficient=control.rank_deficient,
-    )
-    check_response(design, family)
-    return fit_design(design, family, control, start, fixed, covariances, began)
+    formulas = {"cond": formula, "disp": dispformula, "zi": ziformula}
+    inputs = {"weights": weights, "offset": offset, "contrasts": contrasts, "na_action": na_action}
+    options = Options(checked_control(control), reml, priors, dict(start or {}), dict(fixed or {}), covariances)
+    return fit_formulas(formulas, data, resolve_family(family), inputs, options, began)
 
 
 _ARGUMENTS = [name for name in glmm.__kwdefaults__ or {}] + ["formula", "data", "family"]
+
+
+def clmm(
+    formula: str,
+    data: Any,
+    link: str = "logit",
+    threshold: str = "flexible",
+    *,
+    scale: str = "~ 0",
+    nominal: str = "~ 0",
+    weights: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    na_action: str = "drop",
+    priors: Mapping[str, str] | str | None = None,
+    start: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    covariances: Mapping[str, Covariance] | None = None,
+    control: Control | None = None,
+    **unknown: Any,
+) -> FormulaFit:
+    """Fit a cumulative link mixed model to ordered categories and return a :class:`Fit`.
+
+    ``P(Y <= j) = F((threshold_j + nominal_j - eta) / exp(scale))``, ``eta = X beta + Z b``: a positive coefficient
+    moves the response to higher categories. The random effects are integrated out by the Laplace approximation.
+
+    Args:
+        formula: the response and what moves all thresholds alike, ``rating ~ temp + contact + (1 | judge)``. The order
+            of the categories is that of an ordered factor, or of their sorted values. There is no intercept.
+        link: of F: "logit", "probit", "cloglog", "loglog" or "cauchit". As in ordinal::clm, MASS::polr and brms,
+            "cloglog" is ``F(x) = 1 - exp(-exp(x))`` and "loglog" ``exp(-exp(-x))``; ordinal::clmm has the two names
+            exchanged.
+        threshold: "flexible", "symmetric" around the center, or "equidistant".
+        scale: predictors of the log of the scale, ``~ contact``; may have random effects. "~ 0" for none.
+        nominal: predictors whose effects differ between the thresholds (partial proportional odds), ``~ temp``: a
+            positive one moves the response to lower categories.
+        weights, contrasts, na_action, priors, start, fixed, covariances, control: as for :func:`glmm`.
+
+    Raises:
+        FamilyError: an unknown link or threshold, or thresholds that so few categories cannot have.
+        FormulaError, DataError, ResponseError, ArgumentError: as for :func:`glmm`.
+
+    Source: Christensen (2018), Cumulative link models for ordinal regression with the R package ordinal.
+
+    >>> from glmmjax import clmm, datasets
+    >>> fit = clmm("rating ~ temp + contact + (1 | judge)", datasets.load("wine"))
+    >>> round(fit.llf, 4), float(round(fit.params["tempwarm"], 3))
+    (-81.5654, 3.063)
+    """
+    if unknown:
+        name = next(iter(unknown))
+        raise ArgumentError(f"clmm() has no argument {name!r}. {did_you_mean(name, _CLMM_ARGUMENTS)}")
+    began = time.perf_counter()
+    formulas = {"cond": formula, "disp": scale, "nominal": nominal, "zi": "~ 0"}
+    inputs = {"weights": weights, "offset": None, "contrasts": contrasts, "na_action": na_action}
+    options = Options(checked_control(control), False, priors, dict(start or {}), dict(fixed or {}), covariances)
+    return fit_formulas(formulas, data, cumulative(link, threshold), inputs, options, began)
+
+
+_CLMM_ARGUMENTS = [name for name in clmm.__kwdefaults__ or {}] + ["formula", "data", "link", "threshold"]
+
+
+def fit_formulas(
+    texts: Mapping[str, str],
+    data: Any,
+    family: Family,
+    inputs: Mapping[str, Any],
+    options: Options,
+    began: float,
+) -> FormulaFit:
+    """Fit the model whose components have these formulas."""
+    formulas, family, fixed = read_formulas(texts, family)
+    design = build_design(
+        formulas,
+        data,
+        **inputs,
+        response_kind=family.response,
+        without_intercept=("cond", "disp", "nominal") if family.name == "cumulative" else (),
+        rank_deficient=options.control.rank_deficient,
+    )
+    design, family = bind(design, family)
+    check_response(design, family)
+    return fit_design(design, family, replace(options, fixed={**fixed, **options.fixed}), began)
+
+
+def read_formulas(texts: Mapping[str, str], family: Family) -> tuple[dict[str, Formula], Family, dict[str, Any]]:
+    """The formulas of the components that the model has, the family with zero inflation, and what is held fixed.
+
+    Raises:
+        ArgumentError: a component that the family cannot have.
+    """
+    cond = parse_formula(texts["cond"])
+    formulas, fixed = {"cond": cond}, {}
+    ordinal = family.name == "cumulative"
+    if "nominal" in texts and not _is_none(texts["nominal"]):
+        formulas["nominal"] = _one_sided(texts["nominal"], cond)
+    if family.has_dispersion or (ordinal and not (_is_none(texts["disp"]) or _is_constant(texts["disp"]))):
+        text = texts["disp"]
+        if _is_none(text):
+            if family.name != "gaussian":
+                raise ArgumentError("dispformula '~ 0' is for the family 'gaussian': use '~ 1' for a constant.")
+            text, fixed["beta_disp"] = "~ 1", LOG_SD_OF_ZERO
+        formulas["disp"] = _one_sided(text, cond)
+    elif not (_is_constant(texts["disp"]) or ordinal):
+        raise ArgumentError(f"dispformula: the family {family.name!r} has no dispersion parameter.")
+    if not _is_none(texts["zi"]):
+        if family.response == "categories" or family.response == "interval":
+            raise ArgumentError(f"ziformula: the family {family.name!r} cannot have extra zeros.")
+        formulas["zi"] = _one_sided(texts["zi"], cond)
+        family = zero_inflated(family)
+    return formulas, family, fixed
+
+
+# The standard deviation that dispformula "~ 0" stands for, eps^(1/4), as in glmmTMB.
+LOG_SD_OF_ZERO = 0.25 * float(np.log(np.finfo(float).eps))
+
+
+def _squeezed(text: Any) -> str:
+    return "".join(text.split()) if isinstance(text, str) else ""
+
+
+def _is_none(text: str) -> bool:
+    return _squeezed(text) in ("~0", "~-1")
+
+
+def _is_constant(text: str) -> bool:
+    return _squeezed(text) == "~1"
+
+
+def _one_sided(text: str, cond: Formula) -> Formula:
+    """A formula without a response; "~ ." is that of the mean without its offsets."""
+    if _squeezed(text) == "~.":
+        right = cond.text.partition("~")[2].strip()
+        return replace(cond, text=f"~ {right}", response=None, offsets=())
+    return parse_formula(text, response=False)
+
+
+def bind(design: Design, family: Family) -> tuple[Design, Family]:
+    """The family for these data, and the design with a component for each of its predictors.
+
+    Predictors beyond the usual ones share a formula: those of the categories that of the mean, those of the thresholds
+    that of ``nominal``.
+    """
+    if family.bind is None:
+        return design, family
+    family = family.bind(family, design.y, design.response_levels or (), tuple(design.components))
+    if family.response != "categories":
+        return design, family
+    parts, formulas = dict(design.components), dict(design.formulas)
+    source = "nominal" if "nominal" in parts else "cond"
+    for name in family.predictors:
+        parts[name], formulas[name] = parts[source], formulas[source]
+    if source == "nominal":
+        del parts[source], formulas[source]
+    in_order = [name for name in family.components if name in parts]
+    return replace(design, components={c: parts[c] for c in in_order}, formulas=formulas), family
 
 
 def check_response(design: Design, family: Family) -> None:
@@ -110,8 +266,11 @@ def check_response(design: Design, family: Family) -> None:
             f"{design.response_name}: row {design.rows[first]} is {design.y[first]:g}, but the response of the family "
             f"{family.name!r} must be {family.support} ({np.sum(~inside)} such rows)."
         )
+    if family.zero_inflated and not family.has_zeros and not np.any(design.y != 0):
+        raise ResponseError(f"{design.response_name} is zero in every row: there is nothing behind the hurdle.")
     binary = family.response == "trials" and bool(np.all(design.trials == 1.0))
-    if family.name != "gaussian" and not binary:
+    constant = "disp" not in design.components or design.formulas["disp"].text.replace(" ", "") == "~1"
+    if not (family.name == "gaussian" and constant) and not binary:
         return
     for term in design.components["cond"].terms:
         if term.n_levels == len(design.y):
@@ -122,28 +281,24 @@ def check_response(design: Design, family: Family) -> None:
             )
 
 
-def fit_design(
-    design: Design,
-    family: Family,
-    control: Control,
-    start: Mapping[str, Any] | None = None,
-    fixed: Mapping[str, Any] | None = None,
-    covariances: Mapping[str, Covariance] | None = None,
-    began: float | None = None,
-) -> FormulaFit:
+def fit_design(design: Design, family: Family, options: Options, began: float | None = None) -> FormulaFit:
     """Fit a design: lay it out, find start values, run the compiled program, collect the result."""
     began = time.perf_counter() if began is None else began
-    layout, data = lay_out(design, family, control.structure, covariances)
+    control, held = options.control, {} if family.shape is None or family.shape.held is None else {"psi": True}
+    layout, data = lay_out(design, family, control.structure, options.covariances, options.priors, options.reml)
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
     blocks = {beta_name(name): S for name, S in scale.items()}
-    params = _checked_start(start_values(design, family, layout, scale), start)
+    params = _checked_start(start_values(design, family, layout, scale), options.start)
     names = sorted(params)
+    fixed = {**held, **options.fixed}
     flat, free = constrain({name: params[name] for name in names}, fixed)
     T = free if fixed else _block_diagonal([blocks.get(name, np.eye(len(params[name]))) for name in names])
-    labels = parameter_names(design, layout)
-    problem = formula_problem(layout, data, labels)
+    labels = parameter_names(design, layout, family)
     prepared = time.perf_counter()
-    state, report, compile_time = solve(problem, control, flat, T)
+    if options.reml:
+        state, report, compile_time = solve_restricted(layout, data, labels, control, flat, T)
+    else:
+        state, report, compile_time = solve(formula_problem(layout, data, labels), control, flat, T)
     done = time.perf_counter()
     timings = {
         "design": prepared - began,
@@ -156,19 +311,20 @@ def fit_design(
     modes_vcov = tuple(x[..., : _n_groups(design, layout, k)] for k, x in enumerate(state.at.modes_vcov))
     verdict = judge(design, family, layout, state, modes_vcov, T, labels)
     log_base = np.sum(design.weights * family.log_base(design.y, design.trials))
+    log_prior = log_prior_density(layout, data, estimates)
     return FormulaFit(
         design=design,
         family=family,
-        covariances=dict(covariances or {}),
+        options=options,
         control=control,
-        fixed=dict(fixed or {}),
         estimates=estimates,
         parameter_names=labels,
         flat=state.flat,
         directions=T,
         vcov=verdict.vcov,
         terms=terms,
-        llf=float(log_base - state.at.value),
+        llf=float(log_base - state.at.value - log_prior),
+        log_prior=log_prior,
         gradient=state.at.gradient,
         hessian=state.at.hessian,
         verdict=verdict,

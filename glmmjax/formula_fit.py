@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glmmjax._errors import ArgumentError, DataError, did_you_mean
+from glmmjax.control import Control
 from glmmjax.covariance import Covariance
 from glmmjax.design import Design
 from glmmjax.estimates import TermEstimate
@@ -26,20 +27,34 @@ if TYPE_CHECKING:
     from glmmjax.prediction import Prediction
 
 
+@dataclass(frozen=True)
+class Options:
+    """How a formula model was asked to be fitted; see :func:`glmmjax.glmm`."""
+
+    control: Control
+    reml: bool = False
+    priors: Mapping[str, str] | str | None = None
+    start: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    covariances: Mapping[str, Covariance] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class FormulaFit(Fit):
     """A fitted formula model. Frozen, picklable, NumPy and pandas only; compiled programs are found again when needed.
 
     Attributes:
-        design, family, covariances, fixed: what was fitted.
-        estimates: all parameters by name, on the unconstrained scale: "beta", "beta_disp" (log phi), "theta".
+        design, family, options: what was fitted, and how.
+        log_prior: the log prior density of the estimates, not part of ``llf``; 0 without priors.
+        estimates: all parameters by name, on the unconstrained scale: "beta", "beta_disp" (log phi), "beta_zi"
+            (logit), "psi" (shape), "theta".
         terms: the estimates of each random-effects term.
     """
 
     design: Design
     family: Family
-    covariances: Mapping[str, Covariance]
-    fixed: Mapping[str, Any]
+    options: Options
+    log_prior: float
     estimates: Mapping[str, np.ndarray]
     terms: tuple[TermEstimate, ...]
 
@@ -87,6 +102,16 @@ class FormulaFit(Fit):
         return float(self.family.sigma(np.exp(np.mean(self.log_phi()))))
 
     @property
+    def psi(self) -> pd.Series:
+        """The shape parameters of the family by name, on their natural scale; empty for a family without."""
+        import pandas as pd
+
+        shape = self.family.shape
+        if shape is None:
+            return pd.Series(dtype=float)
+        return pd.Series(shape.natural(self.estimates["psi"]), index=list(shape.names))
+
+    @property
     def ngroups(self) -> dict[str, int]:
         """The number of groups of each grouping factor."""
         return {term.group: len(term.levels) for term in self.terms}
@@ -97,11 +122,11 @@ class FormulaFit(Fit):
 
         return varcorr(self)
 
-    def ranef(self, cond_var: bool = False) -> Any:
+    def ranef(self, cond_var: bool = False, component: str = "cond") -> Any:
         """Conditional modes of the random effects by group; see :func:`glmmjax.effects.ranef`."""
         from glmmjax.effects import ranef
 
-        return ranef(self, cond_var=cond_var)
+        return ranef(self, cond_var=cond_var, component=component)
 
     def coef(self) -> dict[str, pd.DataFrame]:
         """The coefficients of each group; see :func:`glmmjax.effects.coef`."""
@@ -121,7 +146,7 @@ class FormulaFit(Fit):
         conf_int: bool = True,
         exponentiate: bool = False,
         level: float = 0.95,
-        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+        effects: str | Sequence[str] = ("fixed", "shape", "ran_pars"),
     ) -> pd.DataFrame:
         """Estimates as a data frame in the layout of broom.mixed; see :func:`glmmjax.tidying.tidy`."""
         from glmmjax.tidying import tidy
@@ -178,11 +203,11 @@ class FormulaFit(Fit):
         """Fitted means given the conditional modes (nobs,), as statsmodels calls them."""
         return self.fitted()
 
-    def resid(self, type: str = "response") -> np.ndarray:
-        """Residuals (nobs,), "response", "pearson" or "working"; see :func:`glmmjax.residuals.residuals`."""
+    def resid(self, type: str = "response", seed: Any = 0) -> np.ndarray:
+        """Residuals (nobs,) of one of several types; see :func:`glmmjax.residuals.residuals`."""
         from glmmjax.residuals import residuals
 
-        return residuals(self, type=type)
+        return residuals(self, type=type, seed=seed)
 
     def simulate(self, n: int = 1, re: str = "unconditional", seed: Any = 0) -> np.ndarray:
         """Simulated responses (n, nobs); see :func:`glmmjax.simulation.simulate`."""
@@ -196,16 +221,14 @@ class FormulaFit(Fit):
         Raises:
             DataError: the response has the wrong length.
         """
-        from dataclasses import replace
-
-        from glmmjax.fitting import check_response, fit_design
+        from glmmjax.fitting import bind, check_response, fit_design
 
         values = np.asarray(y, dtype=float).reshape(-1)
         if values.shape != self.design.y.shape:
             raise DataError(f"refit: the response must have {self.nobs} values, one per row used, not {len(values)}.")
-        design = replace(self.design, y=values)
-        check_response(design, self.family)
-        return fit_design(design, self.family, self.control, self.estimates, self.fixed, self.covariances)
+        design, family = bind(replace(self.design, y=values), self.family)
+        check_response(design, family)
+        return fit_design(design, family, replace(self.options, start=self.estimates))
 
     def __repr__(self) -> str:
         return f"<glmmjax.Fit {self.formula!r}, {self.family.name}, llf {self.llf:.3f}, {self.status}>"
@@ -260,8 +283,9 @@ class FormulaFit(Fit):
 
     @cached_property
     def problem(self) -> Problem:
-        """The model and its data, laid out again."""
-        layout, data = lay_out(self.design, self.family, self.control.structure, self.covariances)
+        """The model and its data, laid out again; with ``beta`` among the parameters however it was estimated."""
+        options = self.options
+        layout, data = lay_out(self.design, self.family, options.control.structure, options.covariances, options.priors)
         return formula_problem(layout, data, self.parameter_names)
 
     def on_engine(self, report: Callable[..., Any]) -> Callable[..., Any]:

@@ -37,6 +37,8 @@ class JointModel:
         unflatten: (flat, data) -> params, from one vector (k,).
         report: (params, data) -> a pytree of quantities that every fit reports with their derivatives.
         view: (params, random, data) -> the three as the model's owner writes them.
+        least_curvature: the least eigenvalue of the Hessian at the modes with which the approximation counts. Without
+            log-concavity two modes can merge, where ``log |H|`` has a pole that would pass for a maximum.
 
     All functions are pure and can be traced. Two models are the same if their functions are.
     """
@@ -47,6 +49,7 @@ class JointModel:
     unflatten: Callable[[Array, Data], Params]
     report: Callable[[Params, Data], Any]
     view: Callable[[Params, Random, Data], tuple[Params, Any, Data]]
+    least_curvature: float = 0.0
 
     def nll(self, params: Params, random: Random, data: Data) -> Array:
         """The joint negative log-likelihood f."""

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from glmmjax._status import Outcome
 from glmmjax._types import Array, Data, Params, Random
-from glmmjax.hessians import MOST_SHARED
+from glmmjax.hessians import MOST_SHARED, damp
 from glmmjax.joint import Expansion, JointModel
 from glmmjax.modes import Stats, find_modes, solve_hessian
 
@@ -124,6 +124,9 @@ def _gradient(model: JointModel, data: Data, x: Array, u: Random) -> tuple[Array
 def _value(model: JointModel, at: Expansion, stats: Stats, data: Data) -> Array:
     """The approximation from the expansion at the modes; infinite if they were not found."""
     structure, members = model.structure, model.members(data)
-    positive = structure.factor(jax.lax.stop_gradient(at.hessian), members).positive
+    H = jax.lax.stop_gradient(at.hessian)
+    if model.least_curvature > 0.0:
+        H = damp(structure, H, jnp.full(structure.n_blocks, -model.least_curvature), members)
+    positive = structure.factor(H, members).positive
     found = (stats.outcome == Outcome.CONVERGED) & jnp.all(positive)
     return jnp.where(found, jnp.sum(at.pieces) + 0.5 * structure.logdet(at.hessian, members), jnp.inf)

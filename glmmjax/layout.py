@@ -19,6 +19,8 @@ from glmmjax.design import Component, Design, Term
 from glmmjax.families import Family
 from glmmjax.grouping import choose_structure
 from glmmjax.hessians import Level, RowStructure
+from glmmjax.priors import Prior, read_priors
+from glmmjax.priors import Term as PriorTerm
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Layout:
     components: tuple[str, ...]
     terms: tuple[TermLayout, ...]
     structure: RowStructure
+    n_psi: int = 0  # shape parameters
+    priors: tuple[Prior, ...] = ()
+    reml: int = 0  # how many fixed effects of the mean are integrated out with the random effects
 
     @property
     def random_components(self) -> tuple[str, ...]:
@@ -65,6 +70,9 @@ class ModelData:
         X, offset: per component, (n, p) and (n,); one row only where the predictor is the same for all.
         Z: per term, its columns (q, n).
         members: which groups each observation belongs to, with what the structure needs besides.
+        distinct: ``(y, trials, weights)`` of the distinct responses where part of the density is the same in rows with
+            equal responses, each with the sum of the weights of its rows; None if there is no such part.
+        priors: the numbers of each prior.
     """
 
     y: Array
@@ -74,6 +82,8 @@ class ModelData:
     offset: dict[str, Array]
     Z: tuple[Array, ...]
     members: Any
+    distinct: tuple[Array, Array, Array] | None = None
+    priors: tuple[Array, ...] = ()
 
 
 def beta_name(component: str) -> str:
@@ -96,12 +106,16 @@ def lay_out(
     family: Family,
     structure: str | None = None,
     covariances: Mapping[str, Covariance] | None = None,
+    priors: Mapping[str, str] | str | None = None,
+    reml: bool = False,
 ) -> tuple[Layout, ModelData]:
     """The static layout of a design and its padded NumPy arrays.
 
     Args:
         structure: of the Hessian; see :func:`glmmjax.grouping.choose_structure`.
         covariances: covariance structures by name, besides those of :data:`glmmjax.covariance.COVARIANCES`.
+        priors: see :func:`glmmjax.priors.read_priors`.
+        reml: integrate the fixed effects of the mean out as well.
 
     Raises:
         FormulaError: a term has an unknown covariance structure.
@@ -130,16 +144,43 @@ def lay_out(
     weights[n:] = 0.0
     varies = {name: name == "cond" or _varies(part) for name, part in design.components.items()}
     hessian, members = choose_structure([term.index[rows] for term in finest_first], levels, structure)
+    y, trials = design.y[rows], design.trials[rows]
+    shared = family.shared_nll is not None and not varies.get("disp", False)
+    read, numbers = read_priors(priors, *_names(design, placed))
     data = ModelData(
-        y=design.y[rows],
-        trials=design.trials[rows],
+        y=y,
+        trials=trials,
         weights=weights,
         X={name: part.X[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
         offset={name: part.offset[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
         Z=tuple(np.ascontiguousarray(term.Z[rows].T) for _, term in design.terms),
         members=members,
+        distinct=_distinct(y, trials, weights) if shared else None,
+        priors=numbers,
     )
-    return Layout(family, tuple(design.components), tuple(placed), hessian), data
+    n_psi = 0 if family.shape is None else len(family.shape.start(design.y, design.trials))
+    n_beta = design.components["cond"].X.shape[1] if reml else 0
+    return Layout(family, tuple(design.components), tuple(placed), hessian, n_psi, read, n_beta), data
+
+
+def _names(design: Design, placed: list[TermLayout]) -> tuple[dict[str, tuple[str, ...]], list[PriorTerm], np.ndarray]:
+    """What priors can be about: the columns of each block of fixed effects, the terms, the matrix of the mean."""
+    columns = {beta_name(name): part.columns for name, part in design.components.items()}
+    firsts = np.cumsum([0, *(term.n_theta for term in placed)])
+    terms = [
+        PriorTerm(term.group, term.columns, int(first), own.n_theta, own.covariance.correlated)
+        for (_, term), own, first in zip(design.terms, placed, firsts, strict=False)
+    ]
+    return columns, terms, design.components["cond"].X
+
+
+def _distinct(y: Array, trials: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """The distinct responses (y, trials) with the sum of the weights of their rows, padded."""
+    values, back = np.unique(np.stack([y, trials]), axis=1, return_inverse=True)
+    count = np.bincount(back.reshape(-1), weights, minlength=values.shape[1])
+    spare = bucket(values.shape[1]) - values.shape[1]
+    y, trials = np.pad(values, ((0, 0), (0, spare)), mode="edge")
+    return y, trials, np.pad(count, (0, spare))
 
 
 def _varies(part: Component) -> bool:

@@ -1,7 +1,7 @@
 """New responses from a fitted model.
 
     b_t = L_t u,  u ~ N(0, I)  for every group of every term, or the conditional modes
-    y   ~ family(g^-1(X beta + offset + sum_t Z_t b_t), phi)
+    y   ~ family(eta, psi), with eta = X beta + offset + sum_t Z_t b_t in every component
 
 Every replicate has a random generator of its own, so that it is the same however many are asked for.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glmmjax._errors import ArgumentError, FamilyError, FitError, did_you_mean
-from glmmjax.prediction import conditional_mean, linear_predictors
+from glmmjax.predictors import given, linear_predictors
 
 if TYPE_CHECKING:
     from glmmjax.formula_fit import FormulaFit
@@ -24,7 +24,8 @@ RANDOM_EFFECTS = ("unconditional", "conditional")
 def simulate(fit: FormulaFit, n: int = 1, re: str = "unconditional", seed: Any = 0) -> np.ndarray:
     """Responses drawn from the fitted model (n, nobs), for the rows used in the fit; :meth:`Fit.refit` takes each.
 
-    A binomial response is the number of successes among the trials of its row. Weights that multiply the likelihood
+    A binomial response is the number of successes among the trials of its row, a categorical one the number of the
+    category, from 0; a censored response is drawn as if nothing were censored. Weights that multiply the likelihood
     play no part. The parameters are taken as known.
 
     Args:
@@ -66,9 +67,8 @@ def _simulate(fit: FormulaFit, n: int, unconditional: bool, seed: Any) -> tuple[
             for u in effects:
                 u[i] = rng.standard_normal(u.shape[1:])
             eta = linear_predictors(fit, [u[i] @ term.L.T for u, term in zip(effects, fit.terms, strict=True)])
-        phi = np.exp(eta["disp"]) if "disp" in eta else 1.0
         try:
-            out[i] = fit.family.simulate(rng, conditional_mean(fit.family, eta["cond"]), phi, fit.design.trials)
+            out[i] = fit.family.simulate(rng, given(fit, eta, trials=fit.design.trials))
         except FamilyError:
             raise
         except ValueError as error:  # what NumPy's generators say to a mean outside their range

@@ -79,11 +79,17 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
 
 def evaluate(problem: Problem, control: Control, flat: np.ndarray, modes: Random | None = None) -> Marginal:
     """The marginal likelihood at one point with its exact derivatives; NumPy. Uses the program of :func:`solve`."""
+    return solve_at(problem, control, flat, modes).state.at
+
+
+def solve_at(problem: Problem, control: Control, flat: np.ndarray, modes: Random | None = None) -> Solution:
+    """What :func:`solve` would return if it stopped at the point where it begins."""
     with double_precision(None if control.device is None else _device(control.device)):
         data, T = jax.device_put(problem.data), np.eye(len(flat))
         start = newton_start(np.asarray(flat), problem.modes if modes is None else modes)
-        state, _, _ = _newton(problem, control, True, start, T, data, budget=1)
-        return to_numpy(state.at)
+        state, report, seconds = _newton(problem, control, True, start, T, data, budget=1)
+        state, report = to_numpy((state, report))
+        return Solution(state, report, seconds)
 
 
 def check_memory(structure: Structure, n_params: int) -> None:

@@ -1,48 +1,87 @@
 """Start values from NumPy alone: the model without random effects, then its linearization with them.
 
-beta           iteratively reweighted least squares (Nelder & Wedderburn 1972)
+beta           iteratively reweighted least squares (Nelder & Wedderburn 1972), without the zeros of a hurdle model
+beta_zi        logistic regression of y == 0
+psi            where the family says
 Sigma_t, phi   a few steps of the EM algorithm for the linear mixed model that the last working response follows,
                term by term (Laird & Ware 1982); phi makes the expected Pearson statistic match its variance
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from glmmjax._errors import FamilyError
 from glmmjax._links import Link
 from glmmjax._special import NUMPY
 from glmmjax.design import Design, Term
-from glmmjax.families import Family
+from glmmjax.families import Family, Given, binomial
 from glmmjax.layout import Layout, beta_name
 
 IRLS_STEPS = 8
 HALVINGS = 6
 EM_STEPS = 6
 LARGEST_SAMPLE = 20_000
+PLAIN_VARIANCE = {"zi": 1.0}  # of effects about which nothing is known yet, on the scale of a linear predictor
+OTHER_VARIANCE = 0.25
+LARGEST_START = 6.0
+ALL = slice(None)
 
 
 class _Working(NamedTuple):
-    """The linearized response: residuals on the link scale (n,), their variances (n,) for phi = 1, the means (n,)."""
+    """The linearized response: residuals on the link scale (n,), dmu / deta, means and linear predictors (n,)."""
 
     beta: np.ndarray
     residual: np.ndarray
     slope: np.ndarray
     mu: np.ndarray
+    eta: np.ndarray
 
 
 def start_values(design: Design, family: Family, layout: Layout, scale: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Start values of all parameters, by name; ``scale`` has the matrix of :func:`orthonormal_scale` per component."""
-    working = _irls(design, family, scale["cond"])
-    params = {"beta": working.beta}
-    Sigmas, phi = _em(design, family, layout, working)
-    if family.has_dispersion:
-        X = design.components["disp"].X
-        params[beta_name("disp")] = np.linalg.lstsq(X, np.full(len(X), np.log(phi)), rcond=None)[0]
+    params = {beta_name(c): np.zeros(part.X.shape[1]) for c, part in design.components.items()}
+    Sigmas = [PLAIN_VARIANCE.get(placed.component, OTHER_VARIANCE) * np.eye(placed.width) for placed in layout.terms]
+    if family.shape is not None:
+        held = family.shape.held
+        params["psi"] = np.asarray(family.shape.start(design.y, design.trials) if held is None else held, dtype=float)
+    if family.zero_inflated:
+        params["beta_zi"] = _zero_start(design, scale["zi"])
+    if family.response != "categories":
+        used = _where_not_zero(design) if family.zero_inflated and not family.has_zeros else design
+        if family.response == "interval":
+            middle = np.asarray(family.start_mu(design.y, design.trials), dtype=float)
+            used = replace(used, y=middle, trials=np.ones_like(middle))
+        working = _irls(used, family, scale["cond"])
+        params["beta"] = working.beta
+        psi = () if family.shape is None else tuple(family.shape.natural(params["psi"]))
+        own, phi = _em(used, family, layout, working, psi)
+        for t, Sigma in own.items():
+            Sigmas[t] = Sigma
+        if family.has_dispersion:
+            X = design.components["disp"].X
+            params["beta_disp"] = np.linalg.lstsq(X, np.full(len(X), np.log(phi)), rcond=None)[0]
     parts = [placed.covariance.start(Sigma) for placed, Sigma in zip(layout.terms, Sigmas, strict=True)]
     params["theta"] = np.concatenate(parts) if parts else np.zeros(0)
     return params
+
+
+def _where_not_zero(design: Design) -> Design:
+    """The design with weight zero in the rows whose response is zero."""
+    return replace(design, weights=np.where(design.y == 0, 0.0, design.weights))
+
+
+def _zero_start(design: Design, T: np.ndarray) -> np.ndarray:
+    """Coefficients of the zeros, all of them laid to zero inflation: from few, a mixture finds a spurious maximum."""
+    zero = (design.y == 0).astype(float)
+    part = replace(design.components["zi"], terms=())
+    logistic = replace(design, y=zero, trials=np.ones_like(zero), components={"cond": part})
+    return np.clip(_irls(logistic, binomial(None), T).beta, -LARGEST_START, LARGEST_START)
 
 
 def orthonormal_scale(X: np.ndarray) -> np.ndarray:
@@ -66,16 +105,18 @@ def _irls(design: Design, family: Family, T: np.ndarray) -> _Working:
     def at(coefficients: np.ndarray) -> _Working:
         eta = X @ coefficients + part.offset
         mu, slope = link.inverse(eta, NUMPY), _slope(link, eta)
-        return _Working(coefficients, (y - mu) / slope, slope, mu)
+        return _Working(coefficients, (y - mu) / slope, slope, mu, eta)
 
     def usable(working: _Working, eta: np.ndarray) -> bool:
         inside = link.valid is None or bool(np.all(link.valid(eta)))
         return inside and bool(np.all(np.isfinite(working.residual)) and np.all(np.isfinite(working.slope)))
 
     mu = np.asarray(family.start_mu(design.y, design.trials), dtype=float)
+    mu = np.where(design.weights > 0, mu, np.average(mu, weights=design.weights))
     eta = np.asarray(link.link(mu), dtype=float)
     slope = _slope(link, eta)
     center = float(link.link(np.average(mu, weights=design.weights)))
+    y = np.where(design.weights > 0, y, mu)  # rows without weight must not count, nor spoil anything
     current = at(np.linalg.lstsq(X, center - part.offset, rcond=None)[0])
     for _ in range(IRLS_STEPS):
         weights = design.weights * slope**2 / family.start_variance(mu, design.trials)
@@ -101,30 +142,49 @@ def _slope(link: Link, eta: np.ndarray) -> np.ndarray:
     return (link.inverse(eta + h, NUMPY) - link.inverse(eta - h, NUMPY)) / (2.0 * h)
 
 
-def _em(design: Design, family: Family, layout: Layout, working: _Working) -> tuple[list[np.ndarray], float]:
-    """The covariance (q, q) of each term, and phi, after a few EM steps on ``residual = sum_t z_t' b_t + error``."""
-    terms = [term for _, term in design.terms]
+def _em(
+    design: Design, family: Family, layout: Layout, working: _Working, psi: tuple[Any, ...]
+) -> tuple[dict[int, np.ndarray], float]:
+    """The covariance (q, q) of each term of the mean, and phi, after a few EM steps on the working response.
+
+    The model of these steps is ``residual = sum_t z_t' b_t + error``.
+    """
+    terms = {t: term for t, (component, term) in enumerate(design.terms) if component == "cond"}
     weights, residual = design.weights, working.residual
-    phi = _dispersion(design, family, working, (working.slope * residual) ** 2)
-    Sigmas = [np.zeros((0, 0))] * len(terms)
-    fits = [np.zeros_like(residual) for _ in terms]
+    variance = partial(_variance, design, family, working, psi)
+    phi = _dispersion(design, family, variance, (working.slope * residual) ** 2)
+    Sigmas = {t: np.zeros((0, 0)) for t in terms}
+    fits = {t: np.zeros_like(residual) for t in terms}
     # a factor with few groups can only be seen before those with many have explained its share
-    coarse_first = sorted(range(len(terms)), key=lambda t: len(terms[t].levels))
+    coarse_first = sorted(terms, key=lambda t: len(terms[t].levels))
     for _ in range(EM_STEPS if terms else 0):
-        precision = weights * working.slope**2 / family.variance(working.mu, phi, design.trials)
+        precision = weights * working.slope**2 / variance(phi)
         spare = np.zeros_like(residual)
         for t in coarse_first:
             placed, term = layout.terms[t], terms[t]
-            others = sum((fit for s, fit in enumerate(fits) if s != t), start=np.zeros_like(residual))
+            others = sum((fit for s, fit in fits.items() if s != t), start=np.zeros_like(residual))
             b, V, Sigmas[t] = _em_step(term, residual - others, precision, Sigmas[t])
             if not placed.covariance.correlated:
                 Sigmas[t] = np.diag(np.diag(Sigmas[t]))
             fits[t] = np.einsum("ij,ij->i", term.Z, b[term.index])
             spare += np.einsum("ij,ijk,ik->i", term.Z, V[term.index], term.Z)
         if family.has_dispersion:
-            left = residual - sum(fits, start=np.zeros_like(residual))
-            phi = _dispersion(design, family, working, working.slope**2 * (left**2 + spare))
+            left = residual - sum(fits.values(), start=np.zeros_like(residual))
+            phi = _dispersion(design, family, variance, working.slope**2 * (left**2 + spare))
     return Sigmas, phi
+
+
+def _variance(
+    design: Design, family: Family, working: _Working, psi: tuple[Any, ...], phi: float, rows: slice = ALL
+) -> np.ndarray:
+    """The variance of the response in some rows, as far as the family knows it."""
+    mu, eta, trials = working.mu[rows], working.eta[rows], design.trials[rows]
+    base = family.start_variance(mu, trials)
+    try:
+        own = (family.working_variance or family.variance)(Given(mu, phi, trials, psi, eta={"cond": eta}))
+    except FamilyError:  # a private family without a variance
+        return np.asarray(base)
+    return np.where(np.isfinite(own) & (own > 0), own, base)
 
 
 def _em_step(
@@ -152,15 +212,15 @@ def _em_step(
     return b, V, Sigma + np.diag(1e-2 / information)
 
 
-def _dispersion(design: Design, family: Family, working: _Working, squared: np.ndarray) -> float:
+def _dispersion(design: Design, family: Family, variance: Callable[..., np.ndarray], squared: np.ndarray) -> float:
     """The phi for which the weighted mean of ``squared / Var(y)`` is one, found by bisection on the log scale."""
     if not family.has_dispersion:
         return 1.0
     some = slice(None, None, max(1, len(squared) // LARGEST_SAMPLE))
-    mu, trials, weights, squared = working.mu[some], design.trials[some], design.weights[some], squared[some]
+    weights, squared = design.weights[some], squared[some]
 
     def excess(log_phi: float) -> float:
-        return float(np.sum(weights * squared / family.variance(mu, np.exp(log_phi), trials)) - np.sum(weights))
+        return float(np.sum(weights * squared / variance(float(np.exp(log_phi)), some)) - np.sum(weights))
 
     # Counts that are not overdispersed send the moment estimate to the end of the range: begin from a mild excess.
     low, high = (-20.0, 20.0) if family.response in ("real", "positive") else (-3.0, 3.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glmmjax._tables import TextTable, as_html, as_latex, as_text, decimals, latex_escape, numbers
-from glmmjax.tidying import component_link, fixed_effects
+from glmmjax.tidying import component_link, fixed_effects, shape_estimates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from glmmjax.formula_fit import FormulaFit
     from glmmjax.likelihood_fit import LikelihoodFit
 
-_FIXED = {"cond": "Fixed effects", "disp": "Fixed effects of the dispersion"}
-_RANDOM = {"cond": "Random effects", "disp": "Random effects of the dispersion"}
+_OF = {"cond": "", "disp": " of the dispersion", "zi": " of zero inflation"}
+_HURDLE = " of the hurdle (probability of zero)"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def summarize(fit: FormulaFit) -> Summary:
         status=fit.status,
         flagged=fit.status != "converged",
         facts=_facts(fit),
-        tables=tuple(table for table in [_statistics_table(fit), *random, *fixed] if table.rows),
+        tables=tuple(table for table in [_statistics_table(fit), *random, *fixed, _shape_table(fit)] if table.rows),
         notes=fit.design.notes,
     )
 
@@ -97,13 +97,39 @@ def _title(fit: FormulaFit) -> str:
     linear = fit.family.name == "gaussian" and fit.family.link.name == "identity"
     kind = " ".join(["linear" if linear else "generalized linear", *(["mixed"] if fit.terms else []), "model"])
     approximate = bool(fit.terms) and not (linear and all(term.component == "cond" for term in fit.terms))
-    return f"{kind.capitalize()} fitted by maximum likelihood" + (" (Laplace approximation)" if approximate else "")
+    method = "restricted maximum likelihood" if fit.options.reml else "maximum likelihood"
+    if fit.options.priors is not None:
+        method = f"penalized {method}"
+    return f"{kind.capitalize()} fitted by {method}" + (" (Laplace approximation)" if approximate else "")
+
+
+def _component_name(fit: FormulaFit, component: str) -> str:
+    """What follows "Fixed effects" in a caption."""
+    family = fit.family
+    if family.response == "categories":
+        cuts = family.shape.names if family.shape is not None else ()
+        if component == "disp":
+            return " of the scale"
+        if component.startswith("nominal"):
+            return f" of the threshold {cuts[int(component.removeprefix('nominal')) - 1]}"
+        if family.shape is None:
+            number = 1 if component == "cond" else int(component.removeprefix("category"))
+            return f" of category {family.categories[number]} against {family.categories[0]}"
+        return ""
+    if component == "zi" and not family.has_zeros:
+        return _HURDLE
+    return _OF.get(component, f" of {component}")
 
 
 def _facts(fit: FormulaFit) -> tuple[tuple[str, str], ...]:
     dropped = fit.design.n_dropped
     facts = [("Formula", " ".join(fit.formula.split()))]
-    facts += [(f"Formula, {name}", fit.design.formulas[name].text) for name in fit.components if name != "cond"]
+    facts += [
+        (f"Formula, {name}", fit.design.formulas[name].text)
+        for name in fit.components
+        if name != "cond" and name not in fit.family.predictors
+    ]
+    facts += [("Formula, nominal", fit.design.formulas["nominal1"].text)] if "nominal1" in fit.components else []
     facts += [
         ("Family", f"{fit.family.name}, link {fit.family.link.name}"),
         ("Data", f"{fit.nobs} rows used, {f'{dropped} dropped for missing values' if dropped else 'none dropped'}"),
@@ -114,7 +140,20 @@ def _facts(fit: FormulaFit) -> tuple[tuple[str, str], ...]:
         phi = float(np.exp(fit.log_phi()[0]))
         sigma = "" if np.isclose(phi, fit.sigma) else f"; sigma {fit.sigma:.4g}"
         facts.append(("Dispersion", f"{phi:.4g} ({fit.family.phi_name}{sigma})"))
+    if fit.options.priors is not None:
+        facts.append(("Log prior", f"{fit.log_prior:.3f} (not part of the log-likelihood)"))
     return tuple(facts)
+
+
+def _shape_table(fit: FormulaFit) -> TextTable:
+    """The shape parameters of the family: thresholds, degrees of freedom, a power."""
+    rows = shape_estimates(fit)
+    estimate, se, low, high = (np.array([row[k] for row in rows]) for k in range(1, 5))
+    places = decimals(se if np.any(np.isfinite(se)) else estimate)
+    columns = [numbers(values, places) for values in (estimate, se, low, high)]
+    caption = "Thresholds:" if fit.family.response == "categories" else "Shape of the family:"
+    cells = tuple(zip((row[0] for row in rows), *columns, strict=True))
+    return TextTable(caption, ("", "Estimate", "Std.Error", "2.5 %", "97.5 %"), cells, "lrrrr")
 
 
 def _statistics_table(fit: FormulaFit) -> TextTable:
@@ -137,7 +176,7 @@ def _random_table(fit: FormulaFit, component: str) -> TextTable:
         (*label, *cells, *r, *[""] * (width - len(r))) for label, r, *cells in zip(labels, corr, *columns, strict=True)
     )
     header = ("Group", "Name", "Variance", "Std.Dev.", *("Corr" if j == 0 else "" for j in range(width)))
-    return TextTable(f"{_RANDOM.get(component, component)}:", header, rows, "ll" + "r" * (2 + width))
+    return TextTable(f"Random effects{_component_name(fit, component)}:", header, rows, "ll" + "r" * (2 + width))
 
 
 def _correlation_rows(term: TermEstimate) -> list[list[str]]:
@@ -154,7 +193,7 @@ def _fixed_table(fit: FormulaFit, component: str) -> TextTable:
     columns = [numbers(estimate, places), numbers(se, places), numbers(z, 2), [_p_value(value) for value in p]]
     rows = tuple(zip(fit.design.components[component].columns, *columns, strict=True))
     link = component_link(fit, component)
-    caption = _FIXED.get(component, component) + ("" if link == "identity" else f" ({link} scale)")
+    caption = "Fixed effects" + _component_name(fit, component) + ("" if link == "identity" else f" ({link} scale)")
     return TextTable(f"{caption}:", ("", "Estimate", "Std.Error", "z", "p"), rows, "lrrrr")
 
 

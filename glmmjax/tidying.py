@@ -9,6 +9,7 @@ import numpy as np
 
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax.layout import beta_name
+from glmmjax.residuals import observed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from glmmjax.estimates import TermEstimate
     from glmmjax.formula_fit import FormulaFit
 
-EFFECTS = ("fixed", "ran_pars", "ran_vals")
+EFFECTS = ("fixed", "shape", "ran_pars", "ran_vals")
 RATIO_LINKS = ("log", "logit", "cloglog")
-_LINKS = {"disp": "log"}
+_LINKS = {"disp": "log", "zi": "logit"}
 _LABELS = ["effect", "component", "group", "level", "term"]
 _NUMBERS = ["estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"]
 
@@ -28,7 +29,7 @@ def tidy(
     conf_int: bool = True,
     exponentiate: bool = False,
     level: float = 0.95,
-    effects: str | Sequence[str] = ("fixed", "ran_pars"),
+    effects: str | Sequence[str] = ("fixed", "shape", "ran_pars"),
 ) -> pd.DataFrame:
     """The estimates, one row each, in the layout of R's broom.mixed.
 
@@ -42,8 +43,9 @@ def tidy(
         exponentiate: fixed effects as ratios (odds ratios, rate ratios): ``exp`` of the estimate and its limits, the
             standard error multiplied by the new estimate; statistic and p-value are those of the coefficient.
         level: coverage of the intervals, between 0 and 1.
-        effects: which rows: "fixed"; "ran_pars", standard deviations ``sd__x`` and correlations ``cor__(Intercept).x``,
-            for a gaussian response also ``sd__Observation``; "ran_vals", the conditional modes of each group.
+        effects: which rows: "fixed"; "shape", the shape parameters of the family on their natural scale; "ran_pars",
+            standard deviations ``sd__x`` and correlations ``cor__(Intercept).x``, for a gaussian response also
+            ``sd__Observation``; "ran_vals", the conditional modes of each group.
 
     Raises:
         ArgumentError: unknown effects, a level out of range, or exponentiate under a link whose coefficients are not
@@ -67,6 +69,10 @@ def tidy(
             raise ArgumentError(f"tidy: unknown effects {effect!r}. {did_you_mean(effect, EFFECTS)}")
     makers = {
         "fixed": lambda: [row for name in fit.components for row in _fixed_rows(fit, name, half, exponentiate)],
+        "shape": lambda: [
+            ("shape", "cond", None, None, name, value, se, np.nan, np.nan, low, high)
+            for name, value, se, low, high in shape_estimates(fit, level)
+        ],
         "ran_pars": lambda: [*(row for term in fit.terms for row in _spread_rows(fit, term, half)), *_sigma(fit, half)],
         "ran_vals": lambda: [row for term in fit.terms for row in _mode_rows(fit, term, half)],
     }
@@ -123,14 +129,29 @@ def augment(fit: FormulaFit, newdata: Any = None) -> pd.DataFrame:
         frame["fitted"] = fit.predict(newdata)
         return frame
     design = fit.design
-    columns: dict[str, Any] = {design.response_name: design.y}
+    if fit.family.response == "categories":
+        return _augment_categories(fit)
+    with np.errstate(invalid="ignore"):  # no trials, no proportion
+        columns: dict[str, Any] = {design.response_name: observed(fit)}
     if fit.family.response == "trials":
-        with np.errstate(invalid="ignore"):  # no trials, no proportion
-            columns = {design.response_name: design.y / design.trials, "trials": design.trials}
+        columns["trials"] = design.trials
     for _, term in design.terms:
         columns[term.group] = pd.Series(term.levels).to_numpy()[term.index]
     columns |= {"fitted": fit.fitted(), "resid": fit.resid("response"), "pearson": fit.resid("pearson")}
     return pd.DataFrame(columns, index=design.rows)
+
+
+def _augment_categories(fit: FormulaFit) -> pd.DataFrame:
+    """The rows of a fit to categories: the category, the most probable one, the probability of each."""
+    import pandas as pd
+
+    labels = np.array(fit.family.categories, dtype=object)
+    columns: dict[str, Any] = {fit.design.response_name: labels[fit.design.y.astype(int)]}
+    for _, term in fit.design.terms:
+        columns[term.group] = pd.Series(term.levels).to_numpy()[term.index]
+    columns["fitted"] = fit.predict(type="class")
+    columns |= {f"prob_{label}": p for label, p in zip(labels, fit.predict(type="probs").T, strict=True)}
+    return pd.DataFrame(columns, index=fit.design.rows)
 
 
 def fixed_effects(fit: FormulaFit, component: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -145,7 +166,33 @@ def fixed_effects(fit: FormulaFit, component: str) -> tuple[np.ndarray, np.ndarr
 
 def component_link(fit: FormulaFit, component: str) -> str:
     """The name of the link on whose scale a component's linear predictor is."""
-    return fit.family.link.name if component == "cond" else _LINKS[component]
+    return _LINKS.get(component, fit.family.link.name)
+
+
+def shape_estimates(fit: FormulaFit, level: float = 0.95) -> list[tuple[str, float, float, float, float]]:
+    """Name, estimate, standard error and limits of each shape parameter of the family, on its natural scale.
+
+    Standard errors are by the delta method. Limits are Wald's on the unconstrained scale, transformed, where each
+    parameter is a function of one there, otherwise on the natural scale. A parameter that is held has neither.
+    """
+    from glmmjax.result import normal_quantile
+
+    shape = fit.family.shape
+    if shape is None:
+        return []
+    psi, where = fit.estimates["psi"], fit.positions("psi")
+    vcov = fit.vcov[np.ix_(where, where)]
+    value = np.asarray(shape.natural(psi), dtype=float)
+    steps = 1e-6 * np.eye(len(psi)) * np.maximum(np.abs(psi), 1.0)
+    J = np.stack([(shape.natural(psi + h) - shape.natural(psi - h)) / (2.0 * np.sum(h)) for h in steps], axis=1)
+    se = _delta(J, vcov)
+    half = normal_quantile(level)
+    if len(value) == len(psi) and np.array_equal(J, np.diag(np.diag(J))):
+        reach = half * np.sqrt(np.diag(vcov))
+        ends = np.sort([shape.natural(psi - reach), shape.natural(psi + reach)], axis=0)
+    else:
+        ends = np.array([value - half * se, value + half * se])
+    return list(zip(shape.names, value.tolist(), se.tolist(), *ends.tolist(), strict=True))
 
 
 def coef_table(fit: FormulaFit) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import numpy as np
 from glmmjax._status import Outcome
 from glmmjax.design import Component, Design
 from glmmjax.families import Family
-from glmmjax.layout import Layout
+from glmmjax.layout import Layout, beta_name
 from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
 
 # A spherical effect whose variance given the data is this close to one in every group has learned nothing from them.
@@ -67,11 +67,9 @@ def judge(
     singular, at_boundary = _singular(design, layout, modes_vcov)
     boundary = np.zeros(len(state.flat), dtype=bool)
     boundary[len(boundary) - len(at_boundary) :] = at_boundary
-    limit = _dispersion_limit(design, family, state)
-    if limit is not None:
-        boundary[limit] = True
-        phi = np.exp(state.flat[limit])
-        singular = (*singular, f"the {family.phi_name}, {phi:.2g}, is at the end of its range: fit the family's limit")
+    limits = _limits(design, family, state)
+    boundary[list(limits)] = True
+    singular = (*singular, *limits.values())
     inside = directions[:, ~np.any(directions[boundary] != 0.0, axis=0)]
     vcov, pd_hess = _vcov(state.at.hessian, inside)
     separated = _separated(design.components["cond"], family, state.flat, vcov)
@@ -156,13 +154,30 @@ def _singular(design: Design, layout: Layout, modes_vcov: tuple[np.ndarray, ...]
     return tuple(findings), np.concatenate(undetermined) if undetermined else np.zeros(0, dtype=bool)
 
 
-def _dispersion_limit(design: Design, family: Family, state: NewtonState) -> int | None:
-    """The position of the log dispersion if it is one number and the data no longer inform it, as in Poisson counts."""
-    part = design.components.get("disp")
-    if not family.has_dispersion or part is None or part.X.shape[1] != 1:
-        return None
-    position = design.components["cond"].X.shape[1]
-    return position if abs(state.at.hessian[position, position]) < LEAST_INFORMATION else None
+def _limits(design: Design, family: Family, state: NewtonState) -> dict[int, str]:
+    """Parameters that went to infinity, by position, and what that means in words.
+
+    They are one number for all rows, about which the data no longer say anything: the size of nbinom2 for Poisson
+    counts, the logit of a zero inflation of nothing.
+    """
+    found: dict[int, str] = {}
+    start = 0
+    for name in sorted(design.components, key=beta_name):
+        part = design.components[name]
+        if part.columns == ("(Intercept)",) and abs(state.at.hessian[start, start]) < LEAST_INFORMATION:
+            if name == "disp":
+                phi = np.exp(state.flat[start])
+                found[start] = f"the {family.phi_name}, {phi:.2g}, is at the end of its range: fit the family's limit"
+            if name == "zi" and state.flat[start] < 0:
+                found[start] = "the probability of an extra zero is 0: fit without ziformula"
+        start += part.X.shape[1]
+    if family.shape is not None and len(family.shape.names) == 1:
+        value = float(family.shape.natural(state.flat[start : start + 1])[0])
+        if abs(state.at.hessian[start, start]) < LEAST_INFORMATION:
+            found[start] = (
+                f"the {family.shape.names[0]}, {value:.2g}, is at the end of its range: hold it, or fit the limit"
+            )
+    return found
 
 
 def _vcov(hessian: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -194,7 +209,7 @@ def _unidentified(hessian: np.ndarray, directions: np.ndarray, names: Sequence[s
 
 def _separated(part: Component, family: Family, flat: np.ndarray, vcov: np.ndarray) -> tuple[str, ...]:
     """Columns whose effect has run away: large, with a standard error that is larger still."""
-    if family.link.name not in UNBOUNDED_LINKS or family.response not in ("count", "trials"):
+    if family.link.name not in UNBOUNDED_LINKS or family.response not in ("count", "trials", "categories"):
         return ()
     found = []
     for j, name in enumerate(part.columns):

@@ -105,7 +105,7 @@ def problem(family: str, structure: str, frame: pd.DataFrame | None = None) -> P
     if record.has_dispersion:
         formulas["disp"] = parse_formula("~ 1", response=False)
     frame = data_for(family) if frame is None else frame
-    design = build_design(formulas, frame, trials_allowed=record.response == "trials")
+    design = build_design(formulas, frame, response_kind=record.response)
     layout, data = lay_out(design, record)
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
     params = start_values(design, record, layout, scale)

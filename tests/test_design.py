@@ -342,26 +342,26 @@ def test_every_binomial_form_counts_successes() -> None:
         ("share ~ x", data.n),
         ("I(k / n) ~ x", "n"),
     ]:
-        built = design(formula, data, weights=weights, trials_allowed=True)
+        built = design(formula, data, weights=weights, response_kind="trials")
         np.testing.assert_array_equal(built.y, data.k)
         np.testing.assert_array_equal(built.trials, data.n)
         np.testing.assert_array_equal(built.weights, np.ones(N))
 
 
 def test_weights_of_counts_stay_likelihood_weights() -> None:
-    built = design("cbind(k, n - k) ~ x", weights="t", trials_allowed=True)
+    built = design("cbind(k, n - k) ~ x", weights="t", response_kind="trials")
     np.testing.assert_array_equal(built.weights, frame().t)
     np.testing.assert_array_equal(built.trials, frame().n)
 
 
 def test_weights_of_zeros_and_ones() -> None:
     data = frame().assign(y=(frame().x > 0).astype(int))
-    whole = design("y ~ z", data, weights="n", trials_allowed=True)
+    whole = design("y ~ z", data, weights="n", response_kind="trials")
     np.testing.assert_array_equal(whole.y, data.y * data.n)
     np.testing.assert_array_equal(whole.trials, data.n)
     np.testing.assert_array_equal(whole.weights, np.ones(N))
     for weights in ("t", "n - 4"):  # fractions; whole numbers with a zero among them
-        fractional = design("y ~ z", data, weights=weights, trials_allowed=True)
+        fractional = design("y ~ z", data, weights=weights, response_kind="trials")
         np.testing.assert_array_equal(fractional.y, data.y)
         np.testing.assert_array_equal(fractional.trials, np.ones(N))
         np.testing.assert_array_equal(fractional.weights, data.eval(weights))
@@ -377,7 +377,7 @@ def test_weights_of_zeros_and_ones() -> None:
     ],
 )
 def test_two_level_response(values: Any, levels: tuple[str, str]) -> None:
-    built = design("y ~ 1", {"y": values}, trials_allowed=True)
+    built = design("y ~ 1", {"y": values}, response_kind="trials")
     assert built.response_levels == levels
     assert built.y.tolist() == [float(value == levels[1]) for value in values]
     assert built.trials.tolist() == [1.0, 1.0, 1.0]
@@ -385,14 +385,14 @@ def test_two_level_response(values: Any, levels: tuple[str, str]) -> None:
 
 def test_boolean_and_comparison_responses() -> None:
     data = frame()
-    np.testing.assert_array_equal(design("flag ~ x", trials_allowed=True).y, data.flag)
-    np.testing.assert_array_equal(design("f == 'a' ~ x", trials_allowed=True).y, data.f == "a")
-    np.testing.assert_array_equal(design("x > 0 ~ z", trials_allowed=True).y, data.x > 0)
+    np.testing.assert_array_equal(design("flag ~ x", response_kind="trials").y, data.flag)
+    np.testing.assert_array_equal(design("f == 'a' ~ x", response_kind="trials").y, data.f == "a")
+    np.testing.assert_array_equal(design("x > 0 ~ z", response_kind="trials").y, data.x > 0)
 
 
 def test_rounded_proportions() -> None:
     data = {"y": [0.333333333, 0.6666667, 1.0], "w": [3, 3, 3]}
-    assert design("y ~ 1", data, weights="w", trials_allowed=True).y.tolist() == [1.0, 2.0, 3.0]
+    assert design("y ~ 1", data, weights="w", response_kind="trials").y.tolist() == [1.0, 2.0, 3.0]
 
 
 # --- kinds of data --------------------------------------------------------------------------------------------------
@@ -675,7 +675,7 @@ def test_bad_formulas_and_columns(formula: str, message: str, change: dict[str, 
 def test_bad_binomial_responses(formula: str, weights: str | None, message: str) -> None:
     data = frame().assign(n=lambda d: d.n.where(d.index > 0, 7), k=lambda d: d.k.where(d.index > 0, 2))
     with pytest.raises((ResponseError, DataError), match=message):
-        design(formula, data, weights=weights, trials_allowed=True)
+        design(formula, data, weights=weights, response_kind="trials")
 
 
 @pytest.mark.parametrize(
@@ -774,6 +774,6 @@ def test_large_data_are_coded_by_columns_and_not_by_rows() -> None:
     )
     design("y ~ x + (1 | s) + (1 | d) + (1 | e)", data.iloc[:100])
     started = time.perf_counter()
-    built = design("y ~ x + (1 | s) + (1 | d) + (1 | e)", data, trials_allowed=True)
+    built = design("y ~ x + (1 | s) + (1 | d) + (1 | e)", data, response_kind="trials")
     assert time.perf_counter() - started < 1.0  # about 0.05 s; Python loops over rows take several
     assert [term.n_levels for term in built.components["cond"].terms] == [data[c].nunique() for c in ("s", "d", "e")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -12,88 +11,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from laws import BAD, EDGES, IN_RANGE, LARGEST, TRIALS, Law
+from laws import LAWS as OWN_LAWS
+from laws_counts import LAWS as COUNT_LAWS
+from scipy import special, stats
 
 from glmmjax._errors import FamilyError
 from glmmjax._links import POSITIVE
-from glmmjax.families import FAMILIES, LINKS, Family, Link, gaussian, poisson, resolve_family
+from glmmjax._special import NUMPY
+from glmmjax.families import FAMILIES, LINKS, Family, Given, Link, gaussian, nbinom12, poisson, resolve_family, t
+from glmmjax.families._family import no_deviance
 
-TRIALS = 7.0
-
-
-@dataclass(frozen=True)
-class Law:
-    """What is known of a family from elsewhere: its density, variance, and the values to try."""
-
-    logpdf: Callable[[Any, Any, Any], Any]  # (y, mu, phi), SciPy's parameters
-    variance: Callable[[Any, Any], Any]  # (mu, phi), of y itself
-    mu: tuple[float, ...]
-    phi: tuple[float, ...]
-    y: Callable[[float, float], tuple[Any, Any]]  # (mu, phi) -> points and weights that sum any smooth function
+#: Families with tests of their own: their distribution is not one of a mean.
+OTHERS = {"censored_gaussian", "censored_lognormal", "cumulative", "categorical"}
+LAWS: dict[str, Law] = {**OWN_LAWS, **COUNT_LAWS}
+NAMES = [name for name in FAMILIES if name in LAWS]
+EVERY = [(name, link) for name in NAMES for link in FAMILIES[name](None).links]
 
 
-def counts(mu: float, phi: float) -> tuple[Any, Any]:
-    y = np.arange(3000.0)
-    return y, np.ones_like(y)
+def table(pairs: list[tuple[str, str]], slow: bool) -> Any:
+    """The pairs as parameters of a test; with ``slow`` all but default links are left to the slow tests."""
+    rows = []
+    for name, link in pairs:
+        marks = [pytest.mark.slow] if slow and link != FAMILIES[name](None).link.name else []
+        rows.append(pytest.param(name, link, id=f"{name}-{link}", marks=marks))
+    return pytest.mark.parametrize(("name", "link"), rows)
 
 
-def successes(mu: float, phi: float) -> tuple[Any, Any]:
-    y = np.arange(TRIALS + 1)
-    return y, np.ones_like(y)
-
-
-def line(mu: float, phi: float) -> tuple[Any, Any]:
-    y = np.linspace(mu - 14 * phi, mu + 14 * phi, 801)
-    return y, np.full_like(y, y[1] - y[0])
-
-
-def half_line(mu: float, phi: float) -> tuple[Any, Any]:
-    t = np.linspace(-60 / min(phi, 3), 8, 6001)
-    return mu * np.exp(t), mu * np.exp(t) * (t[1] - t[0])
-
-
-def scipy_nbinom(y: Any, mu: Any, size: Any) -> Any:
-    return stats.nbinom.logpmf(y, size, size / (size + mu))
-
-
-LAWS = {
-    "gaussian": Law(
-        lambda y, mu, phi: stats.norm.logpdf(y, mu, phi), lambda mu, phi: phi**2, (0.4, 3.0), (0.3, 2.0), line
-    ),
-    "binomial": Law(
-        lambda y, mu, phi: stats.binom.logpmf(y, TRIALS, mu),
-        lambda mu, phi: TRIALS * mu * (1 - mu),
-        (0.03, 0.4, 0.98),
-        (1.0,),
-        successes,
-    ),
-    "poisson": Law(
-        lambda y, mu, phi: stats.poisson.logpmf(y, mu), lambda mu, phi: mu, (0.05, 1.0, 40.0), (1.0,), counts
-    ),
-    "nbinom1": Law(
-        lambda y, mu, phi: scipy_nbinom(y, mu, mu / phi),
-        lambda mu, phi: mu * (1 + phi),
-        (0.05, 1.0, 40.0),
-        (0.02, 1.3, 8.0),
-        counts,
-    ),
-    "nbinom2": Law(
-        lambda y, mu, phi: scipy_nbinom(y, mu, phi),
-        lambda mu, phi: mu + mu**2 / phi,
-        (0.05, 1.0, 15.0),
-        (0.4, 1.3, 50.0),
-        counts,
-    ),
-    "Gamma": Law(
-        lambda y, mu, phi: stats.gamma.logpdf(y, phi, scale=mu / phi),
-        lambda mu, phi: mu**2 / phi,
-        (0.2, 5.0),
-        (0.6, 4.0, 90.0),
-        half_line,
-    ),
-}
-EVERY = [(name, link) for name, make in FAMILIES.items() for link in make(None).links]
-every = pytest.mark.parametrize(("name", "link"), EVERY, ids=[f"{name}-{link}" for name, link in EVERY])
+every = table(EVERY, slow=False)
+every_compiled = table(EVERY, slow=True)
+each_name = pytest.mark.parametrize("name", NAMES)
+DESCRIBED = [(name, link) for name, link in EVERY if not LAWS[name].links or link in LAWS[name].links]
 RESTRICTED = [pair for pair in EVERY if FAMILIES[pair[0]](pair[1]).link.valid is not None]
 
 
@@ -103,40 +51,91 @@ def double() -> Iterator[None]:
         yield
 
 
-def nll(family: Family, y: Any, cond: Any, log_phi: Any, trials: Any = TRIALS) -> Any:
-    eta = {"cond": cond, "disp": log_phi} if family.has_dispersion else {"cond": cond}
-    return family.nll(y, eta, trials, family.link)
+def nll(family: Family, y: Any, cond: Any, log_phi: Any, *psi: Any, trials: Any = TRIALS) -> Any:
+    eta = {"cond": cond}
+    if family.has_dispersion:
+        eta["disp"] = log_phi
+    if family.shape is not None:
+        eta["psi"] = jnp.stack([jnp.asarray(value, dtype=float) for value in psi])
+    return family.full_nll(y, eta, trials)
 
 
-def cases(name: str) -> list[tuple[float, float]]:
-    return [(mu, phi) for mu in LAWS[name].mu for phi in LAWS[name].phi]
+def cases(name: str) -> list[tuple[float, float, tuple[float, ...]]]:
+    law = LAWS[name]
+    return [(mu, phi, psi) for mu in law.mu for phi in law.phi for psi in law.psi]
+
+
+def given(family: Family, mu: Any, phi: Any, psi: tuple[float, ...], trials: Any = TRIALS) -> Given:
+    natural = () if family.shape is None else tuple(family.shape.natural(np.array(psi)))
+    return Given(mu, phi, trials, natural, eta={"cond": np.asarray(family.link.link(mu), dtype=float)})
+
+
+def edges(family: Family) -> np.ndarray:
+    kind = EDGES[family.response]
+    return np.array(LAWS[family.name].edges or [y for y in kind if y > 0 or family.has_zeros or kind[0] < 0])
+
+
+def in_range(family: Family) -> tuple[float, ...]:
+    kind = IN_RANGE[family.response]
+    return LAWS[family.name].in_range or tuple(y for y in kind if y > 0 or family.has_zeros or kind[0] < 0)
+
+
+def points(name: str, mu: float, phi: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values of y and weights that sum its density, atoms included."""
+    law = LAWS[name]
+    y, weights = law.y(mu, phi)
+    return np.append(y, law.atoms), np.append(weights, np.ones(len(law.atoms)))
 
 
 ROWS = 64
+#: The programs run once or twice: what costs time is to compile them.
+QUICK = {"xla_backend_optimization_level": 0}
 
 
 @cache
 def derivatives(family: Family, argument: int) -> Callable[..., list[Any]]:
-    """(y, cond, log_phi) -> value and derivatives, elementwise: four in the predictor (0), two in log phi (1)."""
+    """(y, cond, log_phi, *psi) -> value and derivatives, elementwise: four in the predictor (0), two in the others."""
+    n_psi = len(LAWS[family.name].psi[0])
 
-    def f(x: Any, y: Any, other: Any) -> Any:
-        return nll(family, y, *((x, other) if argument == 0 else (other, x)))
+    def orders(y: Any, *rest: Any) -> tuple[Any, ...]:
+        # one row at a time, so that each has shape parameters of its own
+        def f(x: Any) -> tuple[Any, ...]:
+            return (nll(family, y, *(x if i == argument else value for i, value in enumerate(rest))),)
 
-    def up(g: Any) -> Any:
-        return lambda x, y, other: jax.jvp(lambda v: g(v, y, other), (x,), (jnp.ones_like(x),))[1]
+        def up(g: Any) -> Any:
+            def with_next(x: Any) -> tuple[Any, ...]:
+                lower, slopes = jax.jvp(g, (x,), (jnp.ones_like(x),))
+                return (*lower, slopes[-1])
 
-    orders = [f]
-    for _ in range(4 if argument == 0 else 2):
-        orders.append(up(orders[-1]))
-    compiled = jax.jit(lambda x, y, other: [g(x, y, other) for g in orders])
+            return with_next
 
-    def evaluate(y: Any, cond: Any, log_phi: Any) -> list[Any]:
+        for _ in range(4 if argument == 0 else 2):
+            f = up(f)
+        return f(rest[argument])
+
+    compiled = jax.jit(jax.vmap(orders), compiler_options=QUICK)
+
+    def evaluate(y: Any, cond: Any, log_phi: Any, *psi: Any) -> list[Any]:
         # always ROWS rows, so that a family is compiled once
-        rows = [np.ravel(column).astype(float) for column in np.broadcast_arrays(y, cond, log_phi)]
-        n = len(rows[0])
-        y, cond, log_phi = (np.pad(column, (0, ROWS - n), mode="edge") for column in rows)
-        values = compiled(*((cond, y, log_phi) if argument == 0 else (log_phi, y, cond)))
-        return [np.asarray(value)[:n] for value in values]
+        assert len(psi) == n_psi
+        rows = np.stack([np.ravel(column) for column in np.broadcast_arrays(y, cond, log_phi, *psi)]).astype(float)
+        n = rows.shape[1]
+        parts = [rows[:, i : i + ROWS] for i in range(0, n, ROWS)]
+        values = [compiled(*np.pad(part, ((0, 0), (0, ROWS - part.shape[1])), mode="edge")) for part in parts]
+        return [np.concatenate(order)[:n] for order in zip(*values, strict=True)]
+
+    return evaluate
+
+
+@cache
+def value(family: Family) -> Callable[..., Any]:
+    """(y, cond, log_phi, *psi) -> (n,), compiled for as many rows as the sums over y have."""
+    n = len(points(family.name, *cases(family.name)[0][:2])[0])
+    compiled = jax.jit(lambda y, *rest: nll(family, y, *rest), compiler_options=QUICK)
+
+    def evaluate(y: Any, cond: Any, log_phi: float, *psi: float) -> Any:
+        rows = [np.resize(np.asarray(column, dtype=float), n) for column in np.broadcast_arrays(y, cond)]
+        return np.asarray(compiled(*rows, *(np.float64(number) for number in (log_phi, *psi))))[: np.size(y)]
 
     return evaluate
 
@@ -144,110 +143,112 @@ def derivatives(family: Family, argument: int) -> Callable[..., list[Any]]:
 # Every family under every link ------------------------------------------------------------------------------------
 
 
-@every
+def test_every_family_has_a_row() -> None:
+    assert set(LAWS) == set(FAMILIES) - OTHERS
+
+
+@table(DESCRIBED, slow=True)
 def test_density_equals_scipy_and_sums_to_one(name: str, link: str) -> None:
     family, law = FAMILIES[name](link), LAWS[name]
-    value = jax.jit(lambda y, cond, log_phi: nll(family, y, cond, log_phi))
-    for mu, phi in cases(name):
-        y, weights = law.y(mu, phi)
-        cond = jnp.asarray(family.link.link(np.full_like(y, mu)))
-        logpdf = family.log_base(y, np.full_like(y, TRIALS)) - np.asarray(value(y, cond, jnp.log(phi)))
+    scale = TRIALS if family.response == "trials" else 1.0
+    for mu, phi, psi in cases(name):
+        y, weights = points(name, mu, phi)
+        cond = family.link.link(np.full_like(y, mu))
+        logpdf = family.log_base(y, np.full_like(y, TRIALS)) - value(family)(y, cond, np.log(phi), *psi)
         # NumPy is asked about the same density
         near = logpdf > -200
-        np.testing.assert_allclose(logpdf[near], law.logpdf(y, mu, phi)[near], rtol=1e-9, atol=2e-11)
+        np.testing.assert_allclose(logpdf[near], law.logpdf(y, mu, phi, psi)[near], rtol=1e-9, atol=2e-11)
         mass = weights * np.exp(logpdf)
         assert mass.sum() == pytest.approx(1.0, abs=1e-10)
         mean = (mass * y).sum()
-        scale = TRIALS if family.response == "trials" else 1.0
-        assert mean / scale == pytest.approx(mu, rel=1e-9)
+        assert mean / scale == pytest.approx(law.mean(mu, phi, psi), rel=1e-9)
         variance = (mass * (y - mean) ** 2).sum()
-        assert variance == pytest.approx(law.variance(mu, phi), rel=1e-8)
-        assert family.variance(mu, phi, TRIALS) * scale**2 == pytest.approx(variance, rel=1e-8)
+        assert variance == pytest.approx(law.variance(mu, phi, psi), rel=1e-8)
+        at = given(family, mu, phi, psi)
+        assert family.mean(at) * scale == pytest.approx(mean, rel=1e-9)
+        assert family.variance(at) * scale**2 == pytest.approx(variance, rel=1e-8)
 
 
-@every
-def test_derivatives_equal_differences(name: str, link: str) -> None:
+def compare_with_differences(family: Family, argument: int) -> None:
     """Each derivative against differences of the one below it; the value was compared with SciPy."""
-    family, h = FAMILIES[name](link), 1e-2
-    stencil = ((1, 4 / 5), (2, -1 / 5), (3, 4 / 105), (4, -1 / 280))
-    for argument in (0, 1) if family.has_dispersion else (0,):
-        d = derivatives(family, argument)
-        grid = (
-            [(mu, phi, y) for mu, phi in cases(name) for y in (0.5, 2.0)]
-            if name in ("gaussian", "Gamma")
-            else [(mu, phi, y) for mu, phi in cases(name) for y in (0.0, 1.0, 6.0)]
-        )
-        mu, phi, y = (np.array(column) for column in zip(*grid, strict=True))
-        cond, log_phi = family.link.link(mu), np.log(phi)
-        step = h * np.minimum(np.abs(cond), 1.0) if argument == 0 else np.full_like(cond, h)
-        step = np.where(step == 0, h, step)
-        moved = {k: d(y, cond + k * step * (argument == 0), log_phi + k * step * (argument == 1)) for k in range(-4, 5)}
-        for order in range(1, len(moved[0])):
-            slope = sum(c * (moved[k][order - 1] - moved[-k][order - 1]) for k, c in stencil) / step
-            size = np.maximum(np.abs(slope), np.abs(moved[0][order - 1]) * 1e-2 / step * h) + 1e-3
-            error = np.abs(moved[0][order] - slope) / size
-            assert np.max(error) < 1e-6, (argument, order, grid[int(np.argmax(error))])
+    h, stencil = 1e-2, ((1, 4 / 5), (2, -1 / 5), (3, 4 / 105), (4, -1 / 280))
+    grid = [
+        (y, family.link.link(mu), np.log(phi), *psi) for mu, phi, psi in cases(family.name) for y in in_range(family)
+    ]
+    y, *rest = (np.array(column) for column in zip(*grid, strict=True))
+    d = derivatives(family, argument)
+    step = np.full_like(y, h) * (np.minimum(np.abs(rest[0]), 1.0) if argument == 0 else 1.0)
+    step = np.where(step == 0, h, step)
+    moved = {k: d(y, *(x + k * step * (i == argument) for i, x in enumerate(rest))) for k in range(-4, 5)}
+    for order in range(1, len(moved[0])):
+        slope = sum(c * (moved[k][order - 1] - moved[-k][order - 1]) for k, c in stencil) / step
+        size = np.maximum(np.abs(slope), np.abs(moved[0][order - 1]) * 1e-2 / step * h) + 1e-3
+        error = np.abs(moved[0][order] - slope) / size
+        assert np.max(error) < 1e-6, (order, grid[int(np.argmax(error))])
 
 
-@every
+@every_compiled
+def test_derivatives_in_the_predictor_equal_differences(name: str, link: str) -> None:
+    compare_with_differences(FAMILIES[name](link), 0)
+
+
+OTHER_ARGUMENTS = [
+    pytest.param(
+        name,
+        link,
+        argument,
+        id=f"{name}-{link}-{argument}",
+        marks=[]
+        if link == FAMILIES[name](None).link.name and name in ("gaussian", "Gamma", "nbinom2")
+        else pytest.mark.slow,
+    )
+    for name, link in EVERY
+    for argument in range(1 if FAMILIES[name](None).has_dispersion else 2, 2 + len(LAWS[name].psi[0]))
+]
+
+
+@pytest.mark.parametrize(("name", "link", "argument"), OTHER_ARGUMENTS)
+def test_derivatives_in_dispersion_and_shape_equal_differences(name: str, link: str, argument: int) -> None:
+    compare_with_differences(FAMILIES[name](link), argument)
+
+
+@every_compiled
 def test_extreme_predictors_give_no_nan(name: str, link: str) -> None:
-    family = FAMILIES[name](link)
-    # a gaussian density under the log link squares its mean: past 150 the fourth derivative overflows
-    sizes = [0.0, 1e-9, 1.0, 30.0, 38.6, 100.0] + ([] if name == "gaussian" else [300.0, 700.0])
+    family, law = FAMILIES[name](link), LAWS[name]
+    largest = law.largest or LARGEST.get(family.response, 700.0)
+    sizes = [size for size in (0.0, 1e-9, 1.0, 30.0, 38.6, 100.0, 300.0, 700.0) if size <= largest]
     eta = np.array([sign * size for size in sizes for sign in (-1.0, 1.0)])
     valid = np.ones_like(eta, bool) if family.link.valid is None else family.link.valid(eta)
     if link in ("inverse", "identity", "sqrt"):
         eta, valid = eta[(np.abs(eta) > 1e-3) | ~valid], valid[(np.abs(eta) > 1e-3) | ~valid]
-    for y in (1.0, 3.0) if family.response == "positive" else (0.0, 3.0, TRIALS):
-        value, *slopes = derivatives(family, 0)(y, eta, 0.3)
-        assert np.all(np.isfinite(value[valid]))
-        assert np.all(value[~valid] == np.inf)
-        for slope in slopes:
-            assert np.all(np.isfinite(slope[valid]))
+    for y in in_range(family) + ((TRIALS,) if family.response == "trials" else ()):
+        found, *slopes = derivatives(family, 0)(y, eta, 0.3, *law.psi[0])
+        assert np.all(np.isfinite(found[valid])), (y, eta[valid & ~np.isfinite(found)])
+        assert np.all(found[~valid] == np.inf)
+        for order, slope in enumerate(slopes, 1):
+            assert np.all(np.isfinite(slope[valid])), (y, order, eta[valid & ~np.isfinite(slope)])
             assert np.all(slope[~valid] == 0.0)
 
 
-@pytest.mark.parametrize(("name", "link"), RESTRICTED)
+@table(RESTRICTED, slow=True)
 def test_a_predictor_without_a_mean_has_no_reverse_slope(name: str, link: str) -> None:
     family = FAMILIES[name](link)
     eta = np.array([-2.0, -1e-9, 0.0, 1e-9, 2.0])
     outside = ~family.link.valid(eta)  # type: ignore[misc]
     assert 0 < outside.sum() < 5
-    slope = jax.jit(jax.grad(lambda x, y: jnp.sum(nll(family, y, x, 0.3))))
-    for y in (1.0, TRIALS):
+    slope = jax.jit(jax.grad(lambda x, y: jnp.sum(nll(family, y, x, 0.3, *LAWS[name].psi[0]))))
+    for y in (0.3, 0.9) if family.response == "unit" else (1.0, TRIALS):
         got = np.asarray(slope(eta, np.full(5, y)))
         assert np.all(got[outside] == 0.0)
         assert np.all(got[~outside] != 0.0)
 
 
 @every
-def test_simulated_moments(name: str, link: str) -> None:
-    family, law, n = FAMILIES[name](link), LAWS[name], 40_000
-    rng = np.random.default_rng(1)
-    for mu, phi in cases(name):
-        y = family.simulate(rng, np.full(n, mu), phi, np.full(n, TRIALS))
-        assert y.shape == (n,)
-        assert np.all(family.in_support(y, np.full(n, TRIALS)))
-        variance = law.variance(mu, phi)
-        mean = mu * (TRIALS if family.response == "trials" else 1.0)
-        assert abs(y.mean() - mean) < 5 * np.sqrt(variance / n)
-        squares = (y - y.mean()) ** 2
-        assert abs(squares.mean() - variance) < 6 * squares.std() / np.sqrt(n)
-
-
-EDGES = {
-    "real": [-3.0, 0.0, 2.0],
-    "positive": [1e-9, 0.3, 1e9],
-    "count": [0.0, 1.0, 400.0],
-    "trials": [0.0, 3.0, TRIALS],
-}
-
-
-@every
 def test_start_means_are_inside_the_range(name: str, link: str) -> None:
     family = FAMILIES[name](link)
-    y = np.array(EDGES[family.response])
-    for response in (y, np.zeros(3) if name != "Gamma" else y, y[-1:]):
+    y = edges(family)
+    zeros = np.zeros(3) if family.has_zeros or family.response == "real" else y
+    for response in (y, zeros, y[-1:]):
         trials = np.full_like(response, TRIALS)
         assert np.all(family.in_support(response, trials))
         mu = family.start_mu(response, trials)
@@ -256,7 +257,13 @@ def test_start_means_are_inside_the_range(name: str, link: str) -> None:
         assert np.all(np.isfinite(eta))
         assert family.link.valid is None or np.all(family.link.valid(eta))
         assert np.all(family.start_variance(mu, trials) > 0)
-        assert np.all(np.isfinite(derivatives(family, 0)(response, eta, 0.0)[0]))
+        psi = () if family.shape is None else tuple(family.shape.start(response, trials))
+        if link == FAMILIES[name](None).link.name:
+            assert np.all(np.isfinite(value(family)(response, eta, 0.0, *psi)))
+        assert len(psi) == len(LAWS[name].psi[0])
+        if family.shape is not None:
+            assert np.all(np.isfinite(family.shape.natural(np.array(psi))))
+            assert len(family.shape.names) == len(family.shape.natural(np.array(psi)))
 
 
 @every
@@ -268,10 +275,105 @@ def test_families_pickle_hash_and_compare(name: str, link: str) -> None:
     assert family.name == name
     assert family.link.name == link
     assert (family.phi_name is not None) == family.has_dispersion
-    traced = jax.jit(lambda x, family: nll(family, 1.0, x, 0.0), static_argnums=1)
+
+
+# Every family ------------------------------------------------------------------------------------------------------
+
+
+@each_name
+def test_an_equal_family_compiles_nothing(name: str) -> None:
+    family = FAMILIES[name](None)
+    traced = jax.jit(lambda x, family: family.link.inverse(x), static_argnums=1)
     assert traced._cache_size() == 0
-    traced(1.0, family), traced(1.0, copy)
+    traced(1.0, family), traced(1.0, pickle.loads(pickle.dumps(family)))
     assert traced._cache_size() == 1
+
+
+@each_name
+def test_simulated_moments_and_ranks(name: str) -> None:
+    family, law, n = FAMILIES[name](None), LAWS[name], 20_000
+    rng = np.random.default_rng(1)
+    for mu, phi, psi in cases(name):
+        at = given(family, np.full(n, mu), phi, psi, np.full(n, TRIALS))
+        y = family.simulate(rng, at)
+        assert y.shape == (n,)
+        assert np.all(family.in_support(y, np.full(n, TRIALS)))
+        variance = law.variance(mu, phi, psi)
+        mean = law.mean(mu, phi, psi) * (TRIALS if family.response == "trials" else 1.0)
+        assert abs(y.mean() - mean) < 5 * np.sqrt(variance / n)
+        squares = (y - y.mean()) ** 2
+        # Student's t has no fourth moment in every case
+        if name != "t" or np.exp(psi[0]) > 5:
+            assert abs(squares.mean() - variance) < 6 * squares.std() / np.sqrt(n)
+        # the distribution function of a draw is uniform, and across a jump it is spread over the jump
+        few = given(family, np.full(2000, mu), phi, psi, np.full(2000, TRIALS))
+        below, to = family.cdf(np.nextafter(y[:2000], -np.inf), few), family.cdf(y[:2000], few)
+        rank = below + rng.uniform(size=2000) * (to - below)
+        assert stats.kstest(rank, "uniform").pvalue > 1e-4, (mu, phi, psi)
+
+
+@each_name
+def test_the_distribution_function_cumulates_the_density(name: str) -> None:
+    family, law = FAMILIES[name](None), LAWS[name]
+    discrete = family.response in ("count", "trials")
+    for mu, phi, psi in cases(name):
+        y, weights = law.y(mu, phi)
+        at = given(family, mu, phi, psi)
+        mass = weights * np.exp(law.logpdf(y, mu, phi, psi))
+        total = np.cumsum(mass) - (0.0 if discrete else 0.5 * mass + np.gradient(mass) / 12)  # Euler, Maclaurin
+        if 0.0 in law.atoms:
+            total += np.exp(law.logpdf(np.zeros(1), mu, phi, psi))
+        some = np.searchsorted(total, (0.05, 0.3, 0.6, 0.95))
+        some = some[some < len(y)]
+        np.testing.assert_allclose(family.cdf(y[some], at), total[some], atol=1e-10 if discrete else 1e-5)
+        if discrete:
+            np.testing.assert_allclose(family.cdf(y[some] + 0.5, at), total[some], atol=1e-10)
+        if family.response != "real":
+            assert np.all(family.cdf(np.array([-1e9, -0.5, -1e-9]), at) == 0.0)
+        ends = family.cdf(np.array([-1e15, 1e15]), at)
+        np.testing.assert_allclose(ends, [0.0, 1.0], atol=1e-12)
+        if family.response in ("unit", "trials"):
+            last = 1.0 if family.response == "unit" else TRIALS
+            np.testing.assert_allclose(family.cdf(np.array([last, last + 0.5]), at), 1.0, atol=1e-14)
+        for point in law.atoms:
+            jump = family.cdf(point, at) - family.cdf(np.nextafter(point, -np.inf), at)
+            assert jump == pytest.approx(np.exp(law.logpdf(np.array(point), mu, phi, psi)), rel=1e-6)
+
+
+HAS_DEVIANCE = [name for name in NAMES if FAMILIES[name](None).deviance is not no_deviance]
+
+
+@pytest.mark.parametrize("name", HAS_DEVIANCE)
+def test_deviance_is_twice_the_distance_from_the_saturated_model(name: str) -> None:
+    family, law = FAMILIES[name](None), LAWS[name]
+    y = np.array([value for value in (*in_range(family), 3.0) if value > 0])
+    own = y / TRIALS if family.response == "trials" else y
+    for mu, phi, psi in cases(name):
+        at = given(family, mu, phi, psi)
+        np.testing.assert_allclose(family.deviance(y, given(family, own, phi, psi)), 0.0, atol=1e-12)
+        deviance = family.deviance(y, at)
+        assert np.all(deviance[own != mu] > 0)
+        distance = np.array(
+            [law.logpdf(v, m, phi, psi) - law.logpdf(v, mu, phi, psi) for v, m in zip(y, own, strict=True)]
+        )
+        scale = {"gaussian": phi**2, "Gamma": 1 / phi, "inverse_gaussian": phi}.get(name, 1.0)
+        np.testing.assert_allclose(deviance, 2 * scale * distance, rtol=1e-8, atol=1e-10)
+        if family.has_zeros:
+            assert np.all(np.isfinite(family.deviance(np.zeros(1), at)))
+
+
+@each_name
+def test_what_zero_inflation_relies_on(name: str) -> None:
+    family = FAMILIES[name](None)
+    assert np.all(family.in_support(np.array([family.interior]), np.array([TRIALS])))
+    zero, trials = np.zeros(1), np.full(1, TRIALS)
+    if family.response != "real":
+        assert bool(family.in_support(zero, trials)[0]) == family.has_zeros
+    if family.has_zeros:
+        np.testing.assert_allclose(family.log_base(zero, trials), 0.0, atol=1e-14)
+    if family.shared_nll is not None:
+        eta = {"disp": jnp.asarray(0.3), "psi": jnp.asarray(LAWS[name].psi[0])}
+        assert float(jax.jit(family.shared_nll)(0.0, eta, TRIALS)) == 0.0
 
 
 # Limits ------------------------------------------------------------------------------------------------------------
@@ -333,28 +435,18 @@ def test_cheap_derivatives_of_nbinom2_in_the_mean() -> None:
     assert ["4.898319567" in program for program in programs] == [True, False]
 
 
-def test_sigma() -> None:
-    reported = {name: float(make(None).sigma(4.0)) for name, make in FAMILIES.items()}
-    assert reported == {
-        **{"gaussian": 4.0, "binomial": 1.0, "poisson": 1.0},
-        **{"nbinom1": 4.0, "nbinom2": 4.0, "Gamma": 0.5},
-    }
+@each_name
+def test_sigma(name: str) -> None:
+    family, expected = FAMILIES[name](None), LAWS[name].sigma
+    default = 4.0 if family.has_dispersion else 1.0
+    assert float(family.sigma(4.0)) == (default if expected is None else expected)
 
 
-BAD = {
-    "gaussian": [np.nan, np.inf],
-    "binomial": [-1.0, 2.5, TRIALS + 1, np.nan],
-    "poisson": [-1.0, 0.5, np.nan, np.inf],
-    "nbinom1": [-1.0, 0.5, np.nan, np.inf],
-    "nbinom2": [-1.0, 0.5, np.nan, np.inf],
-    "Gamma": [0.0, -1.0, np.nan, np.inf],
-}
-
-
-@pytest.mark.parametrize("name", FAMILIES)
+@each_name
 def test_support(name: str) -> None:
-    bad = np.array(BAD[name])
-    assert not np.any(FAMILIES[name](None).in_support(bad, np.full_like(bad, TRIALS)))
+    family = FAMILIES[name](None)
+    bad = np.array(LAWS[name].bad or BAD[family.response])
+    assert not np.any(family.in_support(bad, np.full_like(bad, TRIALS)))
 
 
 def test_support_allows_the_rounding_of_proportions() -> None:
@@ -363,6 +455,80 @@ def test_support_allows_the_rounding_of_proportions() -> None:
     successes = trials * (np.array([3.0, 7.0, 333333.0]) / trials)
     assert np.all(family.in_support(successes, trials))
     assert not np.any(family.in_support(np.ones(2), np.array([1.5, np.nan])))
+
+
+# Shape parameters and limits of the families that have more than one ------------------------------------------------
+
+
+def test_shape_parameters_may_be_held() -> None:
+    for held, free, expected in ((t(df=4.0), t(), np.log(4.0)), (nbinom12(size=3.0), nbinom12(), np.log(3.0))):
+        assert held.shape is not None and free.shape is not None
+        assert free.shape.held is None
+        assert held.shape.held == pytest.approx((expected,))
+        assert hash(held) != hash(free)
+        assert pickle.loads(pickle.dumps(held)) == held
+    for wrong in (0.0, -1.0, np.nan):
+        with pytest.raises(FamilyError, match="df must be"):
+            t(df=wrong)
+
+
+def test_degrees_of_freedom_and_moments() -> None:
+    variance = [float(FAMILIES["t"](None).variance(Given(0.0, 2.0, psi=(df,)))) for df in (4.0, 2.0, 1.5, 1.0)]
+    assert variance[:3] == [8.0, np.inf, np.inf]
+    assert np.isnan(variance[3])
+
+
+def test_limits_of_the_shape_parameters() -> None:
+    y, eta = np.array([0.0, 1.0, 2.0, 9.0]), 0.7
+    for log_df in (36.0, 60.0, 700.0):
+        found = value(FAMILIES["t"](None))(y, eta, 0.3, log_df)
+        np.testing.assert_allclose(found, value(FAMILIES["gaussian"](None))(y, eta, 0.3), rtol=1e-13)
+    base = np.log(2.0)
+    found = value(FAMILIES["skewnormal"](None))(y, eta, 0.3, 0.0)
+    np.testing.assert_allclose(found - base, value(FAMILIES["gaussian"](None))(y, eta, 0.3), rtol=1e-13)
+    nbinom12 = value(FAMILIES["nbinom12"](None))
+    for far in (45.0, 700.0):
+        np.testing.assert_allclose(
+            nbinom12(y, eta, -far, 0.4), value(FAMILIES["nbinom2"](None))(y, eta, 0.4), rtol=1e-13, atol=1e-14
+        )
+        np.testing.assert_allclose(
+            nbinom12(y, eta, 0.4, far), value(FAMILIES["nbinom1"](None))(y, eta, 0.4), rtol=1e-13, atol=1e-14
+        )
+        np.testing.assert_allclose(nbinom12(y, eta, -far, far), np.exp(eta) - y * eta, rtol=1e-13)
+
+
+def test_binomial_is_the_limit_of_betabinomial() -> None:
+    y, eta = np.arange(TRIALS + 1), -0.4
+    for log_phi in (45.0, 61.0, 700.0):
+        found = value(FAMILIES["betabinomial"](None))(y, eta, log_phi)
+        np.testing.assert_allclose(found, value(FAMILIES["binomial"](None))(y, eta, 0.0), rtol=1e-13)
+
+
+def test_beta_of_huge_precision_is_gaussian() -> None:
+    family, mu, phi = FAMILIES["beta"](None), 0.3, 1e8
+    sd = np.sqrt(mu * (1 - mu) / phi)
+    y = mu + sd * np.array([-2.0, 0.0, 1.0])
+    logpdf = family.log_base(y, None) - value(family)(y, special.logit(mu), np.log(phi))
+    np.testing.assert_allclose(logpdf, stats.norm.logpdf(y, mu, sd), atol=2e-4)
+    np.testing.assert_allclose(logpdf, stats.beta.logpdf(y, mu * phi, (1 - mu) * phi), atol=3e-7)
+
+
+def test_ordered_beta_with_cutpoints_far_out_is_beta() -> None:
+    y = np.array([0.1, 0.5, 0.95])
+    found = value(FAMILIES["ordbeta"](None))(y, 0.4, 1.2, -60.0, np.log(120.0))
+    np.testing.assert_allclose(found, value(FAMILIES["beta"](None))(y, 0.4, 1.2), rtol=1e-13)
+
+
+@pytest.mark.parametrize("link", ["probit", pytest.param("cloglog", marks=pytest.mark.slow)])
+def test_ordered_beta_chooses_by_the_logistic_under_every_link(link: str) -> None:
+    family, eta, phi, cuts = FAMILIES["ordbeta"](link), 0.4, 3.0, (-1.0, 0.5)
+    y, mu = np.array([0.0, 0.2, 0.7, 1.0]), float(family.link.inverse(0.4, NUMPY))
+    zero, one = special.expit(cuts[0] - eta), special.expit(eta - cuts[1])
+    inner = stats.beta.logpdf(y[1:3], mu * phi, (1 - mu) * phi) + np.log(1 - zero - one)
+    logpdf = family.log_base(y, None) - value(family)(y, eta, np.log(phi), cuts[0], np.log(cuts[1] - cuts[0]))
+    np.testing.assert_allclose(logpdf, [np.log(zero), *inner, np.log(one)], rtol=1e-12)
+    mean = family.mean(Given(mu, phi, psi=cuts, eta={"cond": eta}))
+    assert mean == pytest.approx(one + (1 - zero - one) * mu)
 
 
 # Names -------------------------------------------------------------------------------------------------------------
@@ -384,6 +550,10 @@ SPECS = [
     ("nbinom", "nbinom2", "log"),
     ("negative_binomial", "nbinom2", "log"),
     ("negative binomial(sqrt)", "nbinom2", "sqrt"),
+    ("beta family(probit)", "beta", "probit"),
+    ("t_family", "t", "identity"),
+    ("Student", "t", "identity"),
+    ("inverse.gaussian", "inverse_gaussian", "log"),
 ]
 
 
@@ -396,12 +566,12 @@ def test_resolve(spec: str, name: str, link: str) -> None:
 
 
 ERRORS = [
-    ("poison", r"unknown family 'poison'. Did you mean 'poisson'\? Known: 'Gamma', 'binomial'"),
+    ("poison", r"unknown family 'poison'. Did you mean 'poisson'\? Known: 'Gamma', 'be"),
     ("quasi", r"unknown family 'quasi'.*Known: 'Gamma'"),
     ("binomial(probti)", r"unknown link 'probti' for family 'binomial'. Did you mean 'probit'\?"),
     (
         "binomial(identity)",
-        r"'binomial' cannot have the link 'identity'. Its links: logit, probit, cloglog, cauchit, log",
+        r"'binomial' cannot have the link 'identity'. Its links: logit, probit, cloglog, loglog, cauchit, log",
     ),
     ("Gamma(logit)", r"'Gamma' cannot have the link 'logit'. Its links: inverse, log, identity"),
     ("poisson(log", r"cannot read the family 'poisson\(log'"),
@@ -439,9 +609,13 @@ def test_a_private_family_needs_three_things() -> None:
     assert pickle.loads(pickle.dumps(family)) == family
     assert resolve_family(family) is family
     with pytest.raises(FamilyError, match=r"give Family.*variance="):
-        family.variance(y, 1.0, None)
+        family.variance(Given(y))
     with pytest.raises(FamilyError, match=r"give Family.*simulate="):
-        family.simulate(np.random.default_rng(0), y, 1.0, None)
+        family.simulate(np.random.default_rng(0), Given(y))
+    with pytest.raises(FamilyError, match=r"give Family.*cdf="):
+        family.cdf(y, Given(y))
+    with pytest.raises(FamilyError, match="deviance residuals are not defined"):
+        family.deviance(y, Given(y))
 
 
 def test_a_private_link() -> None:

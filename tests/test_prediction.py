@@ -203,7 +203,7 @@ def test_prediction_reports(fitted: Fitted) -> None:
     ],
 )
 def test_limits_stay_in_the_range_of_the_mean(family: str, eta: float, limits: tuple[float, float]) -> None:
-    prediction = Prediction(np.array([eta]), np.array([1 / 1.959963984540054]), "response", resolve_family(family), [0])
+    prediction = Prediction(np.array([eta]), np.array([1 / 1.959963984540054]), resolve_family(family).link, [0])
     assert_allclose(prediction.conf_int(), [limits], rtol=1e-12)
 
 
@@ -299,8 +299,8 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("sleepstudy_us_ml", {"newdata": SUBJECT}, DataError, "'999'"),
     ("sleepstudy_us_ml", {"newdata": {"Days": [1.0]}}, DataError, "'Subject'"),
     ("sleepstudy_us_ml", {"newdata": {"day": [1.0]}, "re_form": "NA"}, DataError, "'Days'.*Did you mean 'day'"),
-    ("sleepstudy_us_ml", {"type": "reponse"}, ArgumentError, "Did you mean 'response'.*'disp', 'link'"),
-    ("sleepstudy_us_ml", {"type": "zprob"}, ArgumentError, "'disp', 'link', 'response'"),
+    ("sleepstudy_us_ml", {"type": "reponse"}, ArgumentError, "Did you mean 'response'.*'disp', 'link', 'probs'"),
+    ("sleepstudy_us_ml", {"type": "zprob"}, ArgumentError, "fit with ziformula="),
     ("cbpp_nested", {"type": "disp"}, ArgumentError, "'binomial' has none"),
     ("sleepstudy_us_ml", {"interval": "wald"}, ArgumentError, "'confidence'"),
     ("sleepstudy_us_ml", {"interval": "confidence", "level": 95}, ArgumentError, "between 0 and 1"),

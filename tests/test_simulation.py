@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from glmmjax import ArgumentError, FamilyError, Fit, FitError
-from glmmjax.families import LINKS, Family, resolve_family
+from glmmjax.families import LINKS, Family, Given, resolve_family
 
 Fitted = Callable[[str], Fit]
 N = 4000
@@ -29,7 +29,7 @@ def test_conditional_draws_have_the_mean_and_variance_of_the_family(name: str, f
     mu = fit.fitted()
     assert np.max(np.abs(standardized(draws, mu))) < 5
     phi = np.exp(fit.log_phi()) if fit.family.has_dispersion else 1.0
-    ratio = draws.var(axis=0) / fit.family.variance(mu, phi, fit.design.trials)
+    ratio = draws.var(axis=0) / fit.family.variance(Given(mu, phi, fit.design.trials))
     assert abs(ratio.mean() - 1) < 0.02
 
 
@@ -47,7 +47,7 @@ def test_unconditional_draws_share_effects_within_groups(fitted: Fitted) -> None
 
 def test_nested_terms_add_their_variances(fitted: Fitted) -> None:
     fit = fitted("cbpp_nested")
-    noiseless = replace(resolve_family("gaussian"), simulate=lambda rng, mu, phi, trials: mu)
+    noiseless = replace(resolve_family("gaussian"), simulate=lambda rng, at: at.mu)
     draws = replace(fit, family=noiseless).simulate(N)
     herd, cell = (term.index for term in fit.design.components["cond"].terms)
     herd_variance, cell_variance = (term.sd.item() ** 2 for term in fit.terms)

@@ -172,7 +172,7 @@ def _replicates(fit: Fit, n: int, seed: int) -> tuple[Any, Replicate]:
 
 def _replace_response(one: Any, data: Data) -> tuple[Random, Data]:
     y, u = one
-    return u, replace(data, y=y)
+    return u, replace(data, y=y, distinct=None)  # which the new responses would have to be counted for
 
 
 class _Draw:

@@ -9,22 +9,62 @@ from typing import Any
 from glmmjax._errors import FamilyError, did_you_mean
 from glmmjax._links import LINKS as LINKS
 from glmmjax._links import Link as Link
+from glmmjax.families._family import Bound
 from glmmjax.families._family import Family as Family
+from glmmjax.families._family import Given as Given
+from glmmjax.families._family import Shape as Shape
+from glmmjax.families._family import has_plain_mean as has_plain_mean
+from glmmjax.families.bell import bell as bell
+from glmmjax.families.beta import beta as beta
+from glmmjax.families.betabinomial import betabinomial as betabinomial
 from glmmjax.families.binomial import binomial as binomial
+from glmmjax.families.categorical import categorical as categorical
+from glmmjax.families.censored import censored_gaussian as censored_gaussian
+from glmmjax.families.censored import censored_lognormal as censored_lognormal
+from glmmjax.families.compois import compois as compois
+from glmmjax.families.cumulative import cumulative as cumulative
 from glmmjax.families.gamma import Gamma as Gamma
 from glmmjax.families.gaussian import gaussian as gaussian
+from glmmjax.families.genpois import genpois as genpois
+from glmmjax.families.inverse_gaussian import inverse_gaussian as inverse_gaussian
+from glmmjax.families.lognormal import lognormal as lognormal
 from glmmjax.families.nbinom1 import nbinom1 as nbinom1
 from glmmjax.families.nbinom2 import nbinom2 as nbinom2
+from glmmjax.families.nbinom12 import nbinom12 as nbinom12
+from glmmjax.families.ordbeta import ordbeta as ordbeta
 from glmmjax.families.poisson import poisson as poisson
+from glmmjax.families.skewnormal import skewnormal as skewnormal
+from glmmjax.families.t import t as t
+from glmmjax.families.truncation import make_truncated
+from glmmjax.families.truncation import truncated as truncated
+from glmmjax.families.tweedie import tweedie as tweedie
+from glmmjax.families.zero_inflation import zero_inflated as zero_inflated
 
 #: Constructors by name: each takes a link, or None for the family's default.
-FAMILIES: dict[str, Callable[[str | Link | None], Family]] = {
+FAMILIES: dict[str, Callable[..., Family]] = {
     "gaussian": gaussian,
     "binomial": binomial,
     "poisson": poisson,
     "nbinom1": nbinom1,
     "nbinom2": nbinom2,
     "Gamma": Gamma,
+    "beta": beta,
+    "betabinomial": betabinomial,
+    "ordbeta": ordbeta,
+    "lognormal": lognormal,
+    "t": t,
+    "skewnormal": skewnormal,
+    "inverse_gaussian": inverse_gaussian,
+    "nbinom12": nbinom12,
+    "censored_gaussian": censored_gaussian,
+    "censored_lognormal": censored_lognormal,
+    "genpois": genpois,
+    "compois": compois,
+    "bell": bell,
+    "tweedie": tweedie,
+    **{f"truncated_{f.__name__}": Bound(make_truncated, f) for f in (poisson, nbinom1, nbinom2, genpois, compois)},
+    "cumulative": cumulative,
+    "categorical": categorical,
 }
 
 _ALIASES = {
@@ -33,6 +73,11 @@ _ALIASES = {
     "negbin": "nbinom2",
     "nbinom": "nbinom2",
     "negative_binomial": "nbinom2",
+    "ordinal": "cumulative",
+    "multinomial": "categorical",
+    "beta_family": "beta",
+    "t_family": "t",
+    "student": "t",
 }
 _NAMES = {name.lower(): name for name in FAMILIES} | _ALIASES
 _SPEC = re.compile(r"""\s*([^()]+?)\s*(?:\(\s*(?:link\s*=\s*)?(['"]?)([^()'"]*?)\2\s*\))?\s*""")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,16 +16,80 @@ from glmmjax._links import LINKS, POSITIVE, Link
 COUNT_LINKS = {name: POSITIVE[name] for name in ("log", "identity", "sqrt")}
 
 
+class Given(NamedTuple):
+    """What the distribution of each row is given: NumPy arrays (n,), or numbers that are the same for all rows.
+
+    Attributes:
+        mu: ``link^-1(eta["cond"])``.
+        phi: the dispersion parameter; 1 without one.
+        trials: numbers of trials; 1 unless the response counts successes.
+        psi: the shape parameters on their natural scale, shared by all rows.
+        zi: the probability of an extra zero.
+        eta: every linear predictor, by component.
+    """
+
+    mu: Any
+    phi: Any = 1.0
+    trials: Any = 1.0
+    psi: tuple[Any, ...] = ()
+    zi: Any = 0.0
+    eta: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape parameters ``psi`` of a family: estimated, or held by the user, and shared by all rows.
+
+    Attributes:
+        names: what they are called in print, on their natural scale.
+        natural: ``psi`` (r,) on the unconstrained scale ``->`` the parameters on their natural scale; NumPy.
+        start: ``(y, trials) -> psi`` where the optimizer begins; NumPy.
+        held: the unconstrained values at which they are held; None if they are estimated.
+    """
+
+    names: tuple[str, ...]
+    natural: Callable[[Any], Any]
+    start: Callable[[Any, Any], Any]
+    held: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """``function(first, ...)`` as a function of the rest; equal, and hashed, by value, unlike functools.partial."""
+
+    function: Callable[..., Any]
+    first: Any
+
+    def __call__(self, *rest: Any) -> Any:
+        return self.function(self.first, *rest)
+
+
 def _no_base(y: Any, trials: Any) -> Any:
     return np.zeros(np.shape(y))
 
 
-def _no_variance(mu: Any, phi: Any, trials: Any) -> Any:
-    raise FamilyError("this family has no variance function: give Family(..., variance=f) with f(mu, phi, trials).")
+def _missing(what: str, call: str) -> FamilyError:
+    return FamilyError(f"this family has no {what} function: give Family(..., {what}=f) with f({call}).")
 
 
-def _no_simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
-    raise FamilyError("this family cannot simulate: give Family(..., simulate=f) with f(rng, mu, phi, trials).")
+def _no_variance(at: Given) -> Any:
+    raise _missing("variance", "at")
+
+
+def _no_simulate(rng: np.random.Generator, at: Given) -> Any:
+    raise FamilyError("this family cannot simulate: give Family(..., simulate=f) with f(rng, at).")
+
+
+def _no_cdf(y: Any, at: Given) -> Any:
+    raise _missing("cdf", "y, at")
+
+
+def no_deviance(y: Any, at: Given) -> Any:
+    raise FamilyError("deviance residuals are not defined for this family: use type='quantile' or 'pearson'.")
+
+
+def _mu(at: Given) -> Any:
+    return at.mu
 
 
 def _sigma_is_phi(phi: Any) -> Any:
@@ -48,30 +112,49 @@ def _constant_variance(mu: Any, trials: Any) -> Any:
 class Family:
     """A response distribution: what a model needs to know about it, as pure functions; hashable, picklable.
 
-    ``log density = log_base(y, trials) - nll(y, eta, trials, link)``
+    ``log density = log_base(y, trials) - nll(y, eta, trials, link) - shared_nll(y, eta, trials)``
 
     A private family needs a name, a link of :data:`glmmjax.families.LINKS` and ``nll``, written with ``jax.numpy``; the
     rest has defaults that say less. Its functions must be module-level if a fit is to be pickled. ``y`` and ``trials``
-    are (n,) throughout; ``trials`` is 1 but for the binomial family, whose ``y`` counts successes.
+    are (n,) throughout; ``trials`` is 1 but for families whose ``y`` counts successes. The functions of NumPy below
+    take what the distribution of each row is given as one :class:`Given`.
 
     Attributes:
         name: what prints.
         link: the link of the conditional mean.
         nll: ``(y, eta, trials, link) -> (n,)`` negative log-density, without the terms in ``y`` and ``trials`` alone.
-            ``eta["cond"]`` is the linear predictor, ``eta["disp"]`` is ``log phi`` if there is a dispersion parameter.
+            ``eta["cond"]`` is the linear predictor, ``eta["disp"]`` is ``log phi`` if there is a dispersion parameter,
+            ``eta["psi"]`` (r,) the shape parameters on their unconstrained scale if there are any.
         links: names of the links that the family may have, default first. Default: the one it has.
         log_base: ``(y, trials) -> (n,)`` the terms that ``nll`` leaves out; NumPy. Default: 0.
+        shared_nll: ``(y, eta, trials) -> (n,)`` a part of the negative log-density that no predictor but ``disp`` and
+            ``psi`` enters: where these are the same for all rows it is evaluated once for each distinct ``y``. It must
+            be 0 at ``y = 0``. Default: None.
         has_dispersion: whether there is a ``phi``.
-        variance: ``(mu, phi, trials) -> Var(y)`` of the response as reported, a proportion for the binomial family.
-            Default: raises FamilyError when asked for.
+        shape: the shape parameters. Default: none.
+        predictors: linear predictors besides those of the mean, the dispersion and zero inflation.
+        mean: ``at -> E(y)`` of the response as reported, a proportion for families with trials. Default: ``mu``.
+        variance: ``at -> Var(y)`` of the same. Default: raises FamilyError when asked for.
         sigma: ``phi -> `` what ``sigma`` reports. Default: ``phi``.
-        simulate: ``(rng, mu, phi, trials) -> y`` with a NumPy generator. Default: raises FamilyError when asked for.
-        response: "real", "positive", "count" or "trials".
+        simulate: ``(rng, at) -> y`` with a NumPy generator. Default: raises FamilyError when asked for.
+        cdf: ``(y, at) -> P(Y <= y)`` for any real ``y``. Default: raises FamilyError when asked for.
+        deviance: ``(y, at) -> (n,)`` twice the distance in log-likelihood from the saturated model, times ``phi`` where
+            that is a scale. Default: raises FamilyError when asked for.
+        probabilities: ``at -> (n, categories)`` for ordered and unordered categories. Default: None.
+        response: "real", "positive", "count", "trials", "unit", "categories" or "interval".
         support: the values that ``y`` may have, in words that follow "must be".
         in_support: ``(y, trials) -> (n,) bool``. Default: finite.
+        has_zeros: whether ``y = 0`` has a positive probability. If not, zero inflation makes the model a hurdle model.
+        interior: a ``y`` well inside the support.
+        zero_inflated: whether there is a predictor of zero inflation.
         start_mu: ``(y, trials) -> (n,)`` mean at which GLM iterations start, inside its range. Default: the mean of y.
         start_variance: ``(mu, trials) -> (n,)`` variance function of those iterations, up to a constant. Default: 1.
+        working_variance: ``at -> `` a variance of the mean's part that is cheap to compute, where ``variance`` is not,
+            for the same start values. Default: None, that is ``variance``.
         phi_name: what ``phi`` is called in print; None without one.
+        categories: labels of the categories, for families that have them.
+        bind: ``(family, y, categories, components) -> `` the family for these data, where it must know something of
+            them before it is compiled, as the number of categories. Default: None, the same for all data.
 
     >>> import jax.numpy as jnp
     >>> laplace = Family("laplace", LINKS["identity"], lambda y, eta, trials, link: jnp.abs(y - eta["cond"]))
@@ -84,16 +167,40 @@ class Family:
     nll: Callable[[Any, Mapping[str, Any], Any, Link], Any]
     links: tuple[str, ...] = ()
     log_base: Callable[[Any, Any], Any] = _no_base
+    shared_nll: Callable[[Any, Mapping[str, Any], Any], Any] | None = None
     has_dispersion: bool = False
-    variance: Callable[[Any, Any, Any], Any] = _no_variance
+    shape: Shape | None = None
+    predictors: tuple[str, ...] = ()
+    mean: Callable[[Given], Any] = _mu
+    variance: Callable[[Given], Any] = _no_variance
     sigma: Callable[[Any], Any] = _sigma_is_phi
-    simulate: Callable[[np.random.Generator, Any, Any, Any], Any] = _no_simulate
+    simulate: Callable[[np.random.Generator, Given], Any] = _no_simulate
+    cdf: Callable[[Any, Given], Any] = _no_cdf
+    deviance: Callable[[Any, Given], Any] = no_deviance
+    probabilities: Callable[[Given], Any] | None = None
     response: str = "real"
     support: str = "finite numbers"
     in_support: Callable[[Any, Any], Any] = _finite
+    has_zeros: bool = False
+    interior: float = 1.0
+    zero_inflated: bool = False
     start_mu: Callable[[Any, Any], Any] = _mean_everywhere
     start_variance: Callable[[Any, Any], Any] = _constant_variance
+    working_variance: Callable[[Given], Any] | None = None
     phi_name: str | None = None
+    categories: tuple[Any, ...] = ()
+    bind: Callable[[Family, Any, tuple[Any, ...], tuple[str, ...]], Family] | None = None
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The linear predictors of the family: "cond", its further ones, "disp", "zi"."""
+        disp, zi = ("disp",) * self.has_dispersion, ("zi",) * self.zero_inflated
+        return ("cond", *self.predictors, *disp, *zi)
+
+    def full_nll(self, y: Any, eta: Mapping[str, Any], trials: Any) -> Any:
+        """The negative log-density of each row less ``log_base``; JAX."""
+        own = self.nll(y, eta, trials, self.link)
+        return own if self.shared_nll is None else own + self.shared_nll(y, eta, trials)
 
     def __post_init__(self) -> None:
         if not isinstance(self.link, Link):
@@ -105,6 +212,14 @@ class Family:
             object.__setattr__(self, "links", (self.link.name,))
         if self.has_dispersion and self.phi_name is None:
             object.__setattr__(self, "phi_name", "dispersion parameter")
+
+
+def has_plain_mean(family: Family) -> bool:
+    """Whether the mean of the response, without extra zeros, is that of the link: ``g^-1(eta)``."""
+    mean = family.mean
+    if family.zero_inflated and isinstance(mean, Bound):
+        return has_plain_mean(mean.first)
+    return mean is _mu
 
 
 def choose_link(family: str, link: str | Link | None, allowed: Mapping[str, Link]) -> Link:
@@ -145,6 +260,20 @@ def is_whole(y: Any) -> Any:
     return finite & (y >= 0) & (np.abs(y - np.rint(y)) <= 1e-9 * np.maximum(y, 1.0))
 
 
+def sigmoid(x: Any) -> Any:
+    """``1 / (1 + exp(-x))``; NumPy."""
+    from scipy.special import expit
+
+    return expit(x)
+
+
+def log_ratio(y: Any, mu: Any) -> Any:
+    """``y log(y / mu)``, 0 at ``y = 0``; NumPy."""
+    from scipy.special import xlogy
+
+    return xlogy(y, y) - xlogy(y, mu)
+
+
 def one(phi: Any) -> float:
     """What ``sigma`` reports for a family without dispersion."""
     return 1.0
@@ -155,6 +284,14 @@ def log_factorial_base(y: Any, trials: Any) -> Any:
     from scipy.special import gammaln
 
     return -gammaln(np.asarray(y, dtype=float) + 1.0)
+
+
+def nbinom_cdf(y: Any, size: Any, success: Any) -> Any:
+    """``P(Y <= y)`` of a negative binomial count with a size and a probability of success; NumPy."""
+    from scipy.special import betainc
+
+    y = np.floor(y)
+    return np.where(y < 0, 0.0, betainc(size, np.maximum(y, 0.0) + 1.0, success))
 
 
 def in_counts(y: Any, trials: Any) -> Any:

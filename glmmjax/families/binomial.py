@@ -9,7 +9,7 @@ import numpy as np
 
 from glmmjax._errors import FamilyError
 from glmmjax._links import PROBABILITY, Link
-from glmmjax.families._family import Family, choose_link, inside, is_whole, one
+from glmmjax.families._family import Family, Given, choose_link, inside, is_whole, log_ratio, one
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -29,12 +29,24 @@ def _log_base(y: Any, trials: Any) -> Any:
     return -np.log1p(trials) - betaln(y + 1.0, trials - y + 1.0)
 
 
-def _variance(mu: Any, phi: Any, trials: Any) -> Any:
-    return mu * (1.0 - mu) / trials
+def _variance(at: Given) -> Any:
+    return at.mu * (1.0 - at.mu) / at.trials
 
 
-def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
-    return rng.binomial(np.rint(trials).astype(np.int64), mu)
+def _simulate(rng: np.random.Generator, at: Given) -> Any:
+    return rng.binomial(np.rint(at.trials).astype(np.int64), at.mu)
+
+
+def _cdf(y: Any, at: Given) -> Any:
+    from scipy.special import bdtr
+
+    y = np.floor(y)
+    return np.where(y < 0, 0.0, np.where(y >= at.trials, 1.0, bdtr(np.clip(y, 0.0, at.trials), at.trials, at.mu)))
+
+
+def _deviance(y: Any, at: Given) -> Any:
+    failures = at.trials - y
+    return 2.0 * (log_ratio(y, at.trials * at.mu) + log_ratio(failures, at.trials * (1.0 - at.mu)))
 
 
 def _in_support(y: Any, trials: Any) -> Any:
@@ -72,6 +84,9 @@ def binomial(link: str | Link | None = None) -> Family:
         variance=_variance,
         sigma=one,
         simulate=_simulate,
+        cdf=_cdf,
+        deviance=_deviance,
+        has_zeros=True,
         response="trials",
         support="whole numbers of successes between 0 and the trials",
         in_support=_in_support,

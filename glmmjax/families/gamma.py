@@ -10,7 +10,7 @@ import numpy as np
 
 from glmmjax._links import POSITIVE, Link
 from glmmjax._special import log_gamma_excess
-from glmmjax.families._family import Family, choose_link, inside
+from glmmjax.families._family import Family, Given, choose_link, inside
 
 _LINKS = {name: POSITIVE[name] for name in ("inverse", "log", "identity")}
 
@@ -29,16 +29,27 @@ def _log_base(y: Any, trials: Any) -> Any:
     return -np.log(y)
 
 
-def _variance(mu: Any, phi: Any, trials: Any) -> Any:
-    return mu**2 / phi
+def _variance(at: Given) -> Any:
+    return at.mu**2 / at.phi
 
 
 def _sigma(phi: Any) -> Any:
     return 1.0 / np.sqrt(phi)
 
 
-def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
-    return rng.gamma(phi, np.asarray(mu) / phi)
+def _simulate(rng: np.random.Generator, at: Given) -> Any:
+    return rng.gamma(at.phi, np.asarray(at.mu) / at.phi)
+
+
+def _cdf(y: Any, at: Given) -> Any:
+    from scipy.special import gammainc
+
+    return gammainc(at.phi, at.phi * np.maximum(y, 0.0) / at.mu)
+
+
+def _deviance(y: Any, at: Given) -> Any:
+    ratio = y / at.mu
+    return 2.0 * (ratio - 1.0 - np.log(ratio))
 
 
 def _in_support(y: Any, trials: Any) -> Any:
@@ -72,6 +83,8 @@ def Gamma(link: str | Link | None = None) -> Family:
         variance=_variance,
         sigma=_sigma,
         simulate=_simulate,
+        cdf=_cdf,
+        deviance=_deviance,
         response="positive",
         support="positive numbers",
         in_support=_in_support,

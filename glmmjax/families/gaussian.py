@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import log, pi
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._links import REAL, Link
-from glmmjax.families._family import Family, choose_link, inside
+from glmmjax.families._family import Family, Given, choose_link, inside
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -26,12 +26,22 @@ def _log_base(y: Any, trials: Any) -> Any:
     return np.full(np.shape(y), -0.5 * log(2.0 * pi))
 
 
-def _variance(mu: Any, phi: Any, trials: Any) -> Any:
-    return phi**2 + 0.0 * mu
+def _variance(at: Given) -> Any:
+    return at.phi**2 + 0.0 * at.mu
 
 
-def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
-    return rng.normal(mu, phi)
+def _simulate(rng: np.random.Generator, at: Given) -> Any:
+    return rng.normal(at.mu, at.phi)
+
+
+def _cdf(y: Any, at: Given) -> Any:
+    from scipy.special import ndtr
+
+    return ndtr((y - at.mu) / at.phi)
+
+
+def _deviance(y: Any, at: Given) -> Any:
+    return (y - at.mu) ** 2
 
 
 def _start_anywhere(y: Any, trials: Any) -> Any:
@@ -55,6 +65,11 @@ def _floor(y: Any) -> float:
 _START = {"log": _start_positive, "inverse": _start_nonzero}
 
 
+def start_real(link: Link) -> Callable[[Any, Any], Any]:
+    """The start means of a response on the real line under a link."""
+    return _START.get(link.name, _start_anywhere)
+
+
 def gaussian(link: str | Link | None = None) -> Family:
     """The gaussian family: ``y ~ N(mu, phi^2)``.
 
@@ -73,6 +88,8 @@ def gaussian(link: str | Link | None = None) -> Family:
         has_dispersion=True,
         variance=_variance,
         simulate=_simulate,
-        start_mu=_START.get(chosen.name, _start_anywhere),
+        cdf=_cdf,
+        deviance=_deviance,
+        start_mu=start_real(chosen),
         phi_name="residual standard deviation",
     )

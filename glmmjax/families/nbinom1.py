@@ -13,11 +13,13 @@ from glmmjax._special import log_rising, softplus
 from glmmjax.families._family import (
     COUNT_LINKS,
     Family,
+    Given,
     choose_link,
     in_counts,
     inside,
     log_factorial_base,
     mean_variance,
+    nbinom_cdf,
     start_count,
 )
 
@@ -35,12 +37,16 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
     return inside(link, eta["cond"], density)
 
 
-def _variance(mu: Any, phi: Any, trials: Any) -> Any:
-    return mu * (1.0 + phi)
+def _variance(at: Given) -> Any:
+    return at.mu * (1.0 + at.phi)
 
 
-def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
-    return rng.poisson(rng.gamma(np.asarray(mu) / phi, phi))
+def _simulate(rng: np.random.Generator, at: Given) -> Any:
+    return rng.poisson(rng.gamma(np.asarray(at.mu) / at.phi, at.phi))
+
+
+def _cdf(y: Any, at: Given) -> Any:
+    return nbinom_cdf(y, at.mu / at.phi, 1.0 / (1.0 + at.phi))
 
 
 def nbinom1(link: str | Link | None = None) -> Family:
@@ -48,7 +54,8 @@ def nbinom1(link: str | Link | None = None) -> Family:
 
     Links: log, identity, sqrt. Poisson is its limit at ``phi = 0``.
 
-    >>> nbinom1().variance(2.0, 0.5, 1.0)
+    >>> from glmmjax.families import Given
+    >>> nbinom1().variance(Given(2.0, 0.5))
     3.0
     """
     return Family(
@@ -60,6 +67,8 @@ def nbinom1(link: str | Link | None = None) -> Family:
         has_dispersion=True,
         variance=_variance,
         simulate=_simulate,
+        cdf=_cdf,
+        has_zeros=True,
         response="count",
         support="whole numbers of 0 or more",
         in_support=in_counts,

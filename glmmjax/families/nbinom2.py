@@ -13,11 +13,14 @@ from glmmjax._special import log_rising, softplus
 from glmmjax.families._family import (
     COUNT_LINKS,
     Family,
+    Given,
     choose_link,
     in_counts,
     inside,
     log_factorial_base,
+    log_ratio,
     mean_variance,
+    nbinom_cdf,
     start_count,
 )
 
@@ -31,16 +34,28 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
         log_mu = link.log_inverse(cond)
         return (y + jnp.exp(log_phi)) * softplus(log_mu - log_phi) - y * log_mu
 
-    # a term of its own, because a derivative with respect to the mean's predictor then never meets it
-    return inside(link, eta["cond"], density) - log_rising(log_phi, y)
+    return inside(link, eta["cond"], density)
 
 
-def _variance(mu: Any, phi: Any, trials: Any) -> Any:
-    return mu + mu**2 / phi
+def _shared_nll(y: Any, eta: Mapping[str, Any], trials: Any) -> Any:
+    return -log_rising(jnp.where(eta["disp"] < 60.0, eta["disp"], 60.0), y)
 
 
-def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
-    return rng.poisson(rng.gamma(phi, np.asarray(mu) / phi))
+def _variance(at: Given) -> Any:
+    return at.mu + at.mu**2 / at.phi
+
+
+def _simulate(rng: np.random.Generator, at: Given) -> Any:
+    return rng.poisson(rng.gamma(at.phi, np.asarray(at.mu) / at.phi))
+
+
+def _cdf(y: Any, at: Given) -> Any:
+    return nbinom_cdf(y, at.phi, at.phi / (at.phi + at.mu))
+
+
+def _deviance(y: Any, at: Given) -> Any:
+    # for the size as given
+    return 2.0 * (log_ratio(y, at.mu) - log_ratio(y + at.phi, at.mu + at.phi))
 
 
 def nbinom2(link: str | Link | None = None) -> Family:
@@ -48,7 +63,8 @@ def nbinom2(link: str | Link | None = None) -> Family:
 
     Links: log, identity, sqrt. ``phi`` is the size, also called theta; Poisson is its limit at infinity.
 
-    >>> nbinom2().variance(2.0, 4.0, 1.0)
+    >>> from glmmjax.families import Given
+    >>> nbinom2().variance(Given(2.0, 4.0))
     3.0
     """
     return Family(
@@ -57,9 +73,13 @@ def nbinom2(link: str | Link | None = None) -> Family:
         _nll,
         links=tuple(COUNT_LINKS),
         log_base=log_factorial_base,
+        shared_nll=_shared_nll,
         has_dispersion=True,
         variance=_variance,
         simulate=_simulate,
+        cdf=_cdf,
+        deviance=_deviance,
+        has_zeros=True,
         response="count",
         support="whole numbers of 0 or more",
         in_support=in_counts,

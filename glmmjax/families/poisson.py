@@ -11,10 +11,12 @@ from glmmjax._links import Link
 from glmmjax.families._family import (
     COUNT_LINKS,
     Family,
+    Given,
     choose_link,
     in_counts,
     inside,
     log_factorial_base,
+    log_ratio,
     mean_variance,
     one,
 )
@@ -27,12 +29,22 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
     return inside(link, eta["cond"], density)
 
 
-def _variance(mu: Any, phi: Any, trials: Any) -> Any:
-    return mu
+def _variance(at: Given) -> Any:
+    return at.mu
 
 
-def _simulate(rng: np.random.Generator, mu: Any, phi: Any, trials: Any) -> Any:
-    return rng.poisson(mu)
+def _simulate(rng: np.random.Generator, at: Given) -> Any:
+    return rng.poisson(at.mu)
+
+
+def _cdf(y: Any, at: Given) -> Any:
+    from scipy.special import pdtr
+
+    return np.where(np.asarray(y) < 0, 0.0, pdtr(np.maximum(y, 0.0), at.mu))
+
+
+def _deviance(y: Any, at: Given) -> Any:
+    return 2.0 * (log_ratio(y, at.mu) - (y - at.mu))
 
 
 def _start_mu(y: Any, trials: Any) -> Any:
@@ -57,6 +69,9 @@ def poisson(link: str | Link | None = None) -> Family:
         variance=_variance,
         sigma=one,
         simulate=_simulate,
+        cdf=_cdf,
+        deviance=_deviance,
+        has_zeros=True,
         response="count",
         support="whole numbers of 0 or more",
         in_support=in_counts,

@@ -21,6 +21,7 @@ from glmmjax.hessians._structure import select as select
 from glmmjax.hessians.banded import Banded as Banded
 from glmmjax.hessians.blocks import Blocks as Blocks
 from glmmjax.hessians.bordered import BorderedHessian as BorderedHessian
+from glmmjax.hessians.bordered import BorderedMatrix as BorderedMatrix
 from glmmjax.hessians.crossed import Crossed as Crossed
 from glmmjax.hessians.dense import DenseHessian as DenseHessian
 from glmmjax.hessians.linked import Linked as Linked

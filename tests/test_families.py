@@ -356,7 +356,7 @@ def test_deviance_is_twice_the_distance_from_the_saturated_model(name: str) -> N
         distance = np.array(
             [law.logpdf(v, m, phi, psi) - law.logpdf(v, mu, phi, psi) for v, m in zip(y, own, strict=True)]
         )
-        scale = {"gaussian": phi**2, "Gamma": 1 / phi, "inverse_gaussian": phi}.get(name, 1.0)
+        scale = {"gaussian": phi**2, "Gamma": 1 / phi, "inverse_gaussian": phi, "tweedie": phi}.get(name, 1.0)
         np.testing.assert_allclose(deviance, 2 * scale * distance, rtol=1e-8, atol=1e-10)
         if family.has_zeros:
             assert np.all(np.isfinite(family.deviance(np.zeros(1), at)))

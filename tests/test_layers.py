@@ -28,7 +28,12 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("2 shelves: their records", "families._family covariance._covariance"),
     (
         "2 shelves: what several files share",
-        "families._sums families.gaussian families.binomial families.beta families.lognormal families.cumulative",
+        "families._sums families._truncation families.gaussian families.binomial families.beta families.lognormal "
+        "families.cumulative families.poisson families.nbinom1 families.nbinom2",
+    ),
+    (
+        "2 shelves: what the truncated ones are made of",
+        "families.genpois families.compois",
     ),
     ("2 shelves: their files", "families.* covariance.*"),
     ("2 shelves: their tables", "families covariance"),

@@ -205,7 +205,7 @@ def test_restricted_links_say_where() -> None:
 
 
 def test_the_table_names_each_link_once() -> None:
-    assert set(LINKS) == {"identity", "log", "logit", "probit", "cloglog", "cauchit", "inverse", "sqrt"}
+    assert set(LINKS) == {"identity", "log", "logit", "probit", "cloglog", "loglog", "cauchit", "inverse", "sqrt"}
     for name, link in LINKS.items():
         assert link.name == name
         assert (link.log1m_inverse is not None) == (name in {"logit", "probit", "cloglog", "cauchit"})

@@ -9,7 +9,6 @@ from typing import Any
 from glmmjax._errors import FamilyError, did_you_mean
 from glmmjax._links import LINKS as LINKS
 from glmmjax._links import Link as Link
-from glmmjax.families._family import Bound
 from glmmjax.families._family import Family as Family
 from glmmjax.families._family import Given as Given
 from glmmjax.families._family import Shape as Shape
@@ -35,8 +34,11 @@ from glmmjax.families.ordbeta import ordbeta as ordbeta
 from glmmjax.families.poisson import poisson as poisson
 from glmmjax.families.skewnormal import skewnormal as skewnormal
 from glmmjax.families.t import t as t
-from glmmjax.families.truncation import make_truncated
-from glmmjax.families.truncation import truncated as truncated
+from glmmjax.families.truncated_counts import truncated_compois as truncated_compois
+from glmmjax.families.truncated_counts import truncated_genpois as truncated_genpois
+from glmmjax.families.truncated_counts import truncated_nbinom1 as truncated_nbinom1
+from glmmjax.families.truncated_counts import truncated_nbinom2 as truncated_nbinom2
+from glmmjax.families.truncated_counts import truncated_poisson as truncated_poisson
 from glmmjax.families.tweedie import tweedie as tweedie
 from glmmjax.families.zero_inflation import zero_inflated as zero_inflated
 
@@ -62,7 +64,11 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "compois": compois,
     "bell": bell,
     "tweedie": tweedie,
-    **{f"truncated_{f.__name__}": Bound(make_truncated, f) for f in (poisson, nbinom1, nbinom2, genpois, compois)},
+    "truncated_poisson": truncated_poisson,
+    "truncated_nbinom1": truncated_nbinom1,
+    "truncated_nbinom2": truncated_nbinom2,
+    "truncated_genpois": truncated_genpois,
+    "truncated_compois": truncated_compois,
     "cumulative": cumulative,
     "categorical": categorical,
 }

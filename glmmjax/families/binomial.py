@@ -38,10 +38,12 @@ def _simulate(rng: np.random.Generator, at: Given) -> Any:
 
 
 def _cdf(y: Any, at: Given) -> Any:
-    from scipy.special import bdtr
+    from scipy.special import betainc
 
     y = np.floor(y)
-    return np.where(y < 0, 0.0, np.where(y >= at.trials, 1.0, bdtr(np.clip(y, 0.0, at.trials), at.trials, at.mu)))
+    inside = np.clip(y, 0.0, np.maximum(at.trials - 1.0, 0.0))
+    own = betainc(np.maximum(at.trials - inside, 1.0), inside + 1.0, 1.0 - np.asarray(at.mu))
+    return np.where(y < 0, 0.0, np.where(y >= at.trials, 1.0, own))
 
 
 def _deviance(y: Any, at: Given) -> Any:

@@ -35,7 +35,9 @@ LARGEST_COUNT = 5000
 TERMS = 512
 TOLERANCE = 1e-13
 MAX_STEPS = 60
-RANGE_OF_LOG_NU = 8.0
+# Of log nu: at the lower end the distribution is geometric to rounding, at the upper one it has a variance of next to
+# nothing at whole means, by which the derivatives divide.
+LOG_NU = (-40.0, 3.5)
 
 Moments = dict[Any, Any]
 
@@ -59,7 +61,9 @@ def moments(terms: int, order: int, theta: Any, nu: Any) -> Moments:
     largest = jnp.max(logits, axis=-1, keepdims=True)
     weight = jnp.exp(logits - largest)
     total = jnp.sum(weight, axis=-1)
-    found: Moments = {(0, 0): jnp.log(total) + largest[..., 0]}
+    # where 0 is the mode log Z may be tiny
+    log_total = jnp.where(largest[..., 0] == 0, jnp.log1p(jnp.sum(weight[..., 1:], axis=-1)), jnp.log(total))
+    found: Moments = {(0, 0): log_total + largest[..., 0]}
     if order == 0:
         return found
     p = weight / total[..., None]
@@ -127,7 +131,7 @@ def _log_rate_jvp(terms: int, primals: Any, tangents: Any) -> Any:
 
 
 def _nll(terms: int, y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
-    log_nu = jnp.clip(-eta["disp"], -RANGE_OF_LOG_NU, RANGE_OF_LOG_NU)
+    log_nu = jnp.clip(-eta["disp"], *LOG_NU)
     log_factorial = jax.scipy.special.gammaln(y + 1.0)
 
     def density(cond: Any) -> Any:
@@ -157,11 +161,11 @@ def bind_terms(family: Family, y: Any, categories: tuple[Any, ...], components: 
 
 
 def _probabilities(at: Given) -> np.ndarray:
-    """The probabilities of the counts (n, terms), by the sums above."""
+    """The probabilities of the counts (n, terms), by the sums above; n is 1 if everything is a number."""
     from glmmjax._precision import double_precision
 
     mu, phi = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=float)) for x in (at.mu, at.phi)))
-    nu = np.exp(np.clip(-np.log(phi), -RANGE_OF_LOG_NU, RANGE_OF_LOG_NU))
+    nu = np.exp(np.clip(-np.log(phi), *LOG_NU))
     terms = int(max(TERMS, 40.0 * np.max(mu) * max(1.0, float(np.max(phi)) ** 0.5) + 100.0))
     distinct, back = np.unique(np.stack([mu, nu]), axis=1, return_inverse=True)
     with double_precision():
@@ -174,9 +178,18 @@ def _probabilities(at: Given) -> np.ndarray:
 def _variance(at: Given) -> Any:
     p = _probabilities(at)
     j = np.arange(p.shape[1])
-    return np.sum(p * (j - (p @ j)[:, None]) ** 2, axis=1).reshape(
-        np.broadcast_shapes(np.shape(at.mu), np.shape(at.phi))
-    )
+    return np.sum(p * (j - (p @ j)[:, None]) ** 2, axis=1).reshape(_shape(at))
+
+
+def _shape(at: Given) -> tuple[int, ...]:
+    return np.broadcast_shapes(np.shape(at.mu), np.shape(at.phi))
+
+
+def nll_of_zero(at: Given) -> Any:
+    """``-log f(0) = log Z``, to full relative accuracy for tiny means."""
+    p = _probabilities(at)
+    with np.errstate(divide="ignore"):
+        return -np.log1p(-np.sum(p[:, 1:], axis=1)).reshape(_shape(at))
 
 
 def _working_variance(at: Given) -> Any:
@@ -185,13 +198,15 @@ def _working_variance(at: Given) -> Any:
 
 def _simulate(rng: np.random.Generator, at: Given) -> Any:
     total = np.cumsum(_probabilities(at), axis=1)
-    return np.sum(rng.uniform(size=(len(total), 1)) > total[:, :-1], axis=1).astype(float)
+    level = rng.uniform(size=_shape(at) or (1,))
+    return np.sum(level[:, None] > total[:, :-1], axis=1).astype(float).reshape(_shape(at))
 
 
 def _cdf(y: Any, at: Given) -> Any:
     total = np.cumsum(_probabilities(at), axis=1)
-    y = np.floor(np.broadcast_to(np.asarray(y, dtype=float), (len(total),)))
-    picked = np.take_along_axis(total, np.clip(y, 0, total.shape[1] - 1).astype(int)[:, None], axis=1)[:, 0]
+    y = np.floor(np.asarray(y, dtype=float) + np.zeros(_shape(at)))
+    rows = np.arange(len(total)) if len(total) > 1 else 0
+    picked = total[rows, np.clip(y, 0, total.shape[1] - 1).astype(int)]
     return np.where(y < 0, 0.0, np.minimum(picked, 1.0))
 
 

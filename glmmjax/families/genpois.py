@@ -34,7 +34,8 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
         w = s * jnp.exp(log_mu) + rest * y
         possible = w > 0
         safe = jnp.where(possible, w, 1.0)
-        return jnp.where(possible, safe - log_mu - log_s - (y - 1.0) * jnp.log(safe), jnp.inf)
+        powers = jnp.where(y == 0, 0.0, log_mu + log_s + (y - 1.0) * jnp.log(safe))  # exactly 0 at y = 0
+        return jnp.where(possible, safe - powers, jnp.inf)
 
     return inside(link, eta["cond"], density)
 

@@ -11,7 +11,7 @@ gone into d.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log
+from math import factorial, log
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ import numpy as np
 
 from glmmjax._errors import FamilyError
 from glmmjax._links import POSITIVE, Link
-from glmmjax._special import log_gamma_excess, softplus
+from glmmjax._special import JAX, log_gamma_excess, softplus
 from glmmjax.families._family import Family, Given, Shape, choose_link, inside, sigmoid
 
 # Terms of the series. It is a bell around m of variance m (p - 1): a stretch of nine standard deviations to either side
@@ -72,9 +72,19 @@ def log_series(log_y: Any, log_phi: Any, psi: Any) -> Any:
     j = low[..., None] + stride[..., None] * np.arange(TERMS)
     log_j, log_a = jnp.log(j), log_right - log_left
     distance = log_j - log_m[..., None]  # log x
-    bell = jnp.exp(log_m - log_left)[..., None] * (jnp.exp(distance) * distance - jnp.expm1(distance))
+    bell = jnp.exp(log_m - log_left)[..., None] * _excess(distance)
     terms = -bell - log_j - log_gamma_excess(log_j) - log_gamma_excess(log_a + log_j)
     return jax.scipy.special.logsumexp(terms, axis=-1) + jnp.log(stride)
+
+
+# x log x - x + 1 at x = exp(d), the sum of (n - 1) d^n / n! from the square on
+_NEAR = tuple((n - 1.0) / factorial(n) if n > 1 else 0.0 for n in range(14))
+
+
+def _excess(d: Any) -> Any:
+    near = jnp.abs(d) < 0.25
+    small, large = jnp.where(near, d, 0.0), jnp.where(near, 1.0, d)
+    return jnp.where(near, JAX.polynomial(_NEAR, small), jnp.exp(large) * large - jnp.expm1(large))
 
 
 def _log_base(y: Any, trials: Any) -> Any:
@@ -120,11 +130,12 @@ def _cdf(y: Any, at: Given) -> Any:
 
 
 def _deviance(y: Any, at: Given) -> Any:
-    p = at.psi[0]
-    mu = at.mu
-    return 2.0 * (
-        y ** (2.0 - p) / ((1.0 - p) * (2.0 - p)) - y * mu ** (1.0 - p) / (1.0 - p) + mu ** (2.0 - p) / (2.0 - p)
-    )
+    left, right = at.psi[0] - 1.0, 2.0 - at.psi[0]
+    y = np.asarray(y, dtype=float)
+    safe = np.where(y > 0, y, 1.0)
+    r = np.log(safe / at.mu)
+    positive = safe**right * (np.expm1(left * r) / left + np.expm1(-right * r) / right)
+    return 2.0 * np.where(y > 0, positive, at.mu**right / right)
 
 
 def _in_support(y: Any, trials: Any) -> Any:

@@ -48,7 +48,13 @@ def zero_inflated(family: Family) -> Family:
         support=family.support if family.has_zeros else f"0, or {family.support.partition(' (')[0]}",
         in_support=Bound(_in_support, family),
         start_mu=Bound(_start_mu, family),
+        bind=None if family.bind is None else Bound(_bind, family),
     )
+
+
+def _bind(family: Family, own: Family, y: Any, categories: tuple[Any, ...], components: tuple[str, ...]) -> Family:
+    assert family.bind is not None
+    return zero_inflated(family.bind(family, y, categories, components))
 
 
 def _mixture(family: Family, y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:

@@ -114,7 +114,7 @@ def _newton_step(
     H = jnp.where(jnp.isfinite(H), H, 0.0)
     eigenvalues, V = jnp.linalg.eigh(H)
     slope = V.T @ g
-    curvature = jnp.maximum(jnp.abs(eigenvalues), 1e-13 * jnp.max(jnp.abs(eigenvalues)) + 1e-300)
+    curvature = jnp.maximum(jnp.abs(eigenvalues), 1e-13 * jnp.max(jnp.abs(eigenvalues), initial=0.0) + 1e-300)
     newton = -slope / curvature
     decrement = jnp.sum(slope**2 / jnp.maximum(curvature, LEAST_INFORMATION))
 
@@ -124,7 +124,7 @@ def _newton_step(
     radius = jnp.where(first, FIRST_RADIUS, jnp.minimum(radius, LARGEST_RADIUS))
     outrun = (ratio > 1.1) | ((state.stride > 1.0) & (ratio > 0.1))
     stride = jnp.where(~first & outrun, jnp.minimum(2.0 * state.stride, LONGEST_STRIDE), 1.0)
-    strides = newton * jnp.where(jnp.abs(newton) > 0.5 * jnp.max(jnp.abs(newton)), stride, 1.0)
+    strides = newton * jnp.where(jnp.abs(newton) > 0.5 * jnp.max(jnp.abs(newton), initial=0.0), stride, 1.0)
     scaled = strides * jnp.minimum(1.0, radius / jnp.maximum(jnp.linalg.norm(strides), 1e-300))
     promised = -(jnp.dot(slope, scaled) + 0.5 * jnp.sum(curvature * jnp.minimum(scaled**2, jnp.abs(scaled * newton))))
 

@@ -105,7 +105,8 @@ def _irls(design: Design, family: Family, T: np.ndarray) -> _Working:
     def at(coefficients: np.ndarray) -> _Working:
         eta = X @ coefficients + part.offset
         mu, slope = link.inverse(eta, NUMPY), _slope(link, eta)
-        return _Working(coefficients, (y - mu) / slope, slope, mu, eta)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a step too far, which usable() sees
+            return _Working(coefficients, (y - mu) / slope, slope, mu, eta)
 
     def usable(working: _Working, eta: np.ndarray) -> bool:
         inside = link.valid is None or bool(np.all(link.valid(eta)))

@@ -72,7 +72,8 @@ def judge(
     singular = (*singular, *limits.values())
     inside = directions[:, ~np.any(directions[boundary] != 0.0, axis=0)]
     vcov, pd_hess = _vcov(state.at.hessian, inside)
-    separated = _separated(design.components["cond"], family, state.flat, vcov)
+    informed = {i for prior in layout.priors if prior.block == "beta" for i in prior.positions}
+    separated = _separated(design.components["cond"], family, state.flat, vcov, informed)
     unidentified = () if separated or not pd_hess else _unidentified(state.at.hessian, inside, names)
 
     sentences = [outcome.sentence]
@@ -207,8 +208,10 @@ def _unidentified(hessian: np.ndarray, directions: np.ndarray, names: Sequence[s
     return tuple(names[int(np.flatnonzero(column)[-1])] for column in directions[:, involved].T)
 
 
-def _separated(part: Component, family: Family, flat: np.ndarray, vcov: np.ndarray) -> tuple[str, ...]:
-    """Columns whose effect has run away: large, with a standard error that is larger still."""
+def _separated(
+    part: Component, family: Family, flat: np.ndarray, vcov: np.ndarray, informed: set[int]
+) -> tuple[str, ...]:
+    """Columns whose effect has run away: large, with a standard error that is larger still, and no prior to hold it."""
     if family.link.name not in UNBOUNDED_LINKS or family.response not in ("count", "trials", "categories"):
         return ()
     found = []
@@ -216,6 +219,6 @@ def _separated(part: Component, family: Family, flat: np.ndarray, vcov: np.ndarr
         column = part.X[:, j]
         reach = np.ptp(column) or np.max(np.abs(column))
         error = np.sqrt(vcov[j, j]) * reach
-        if abs(flat[j]) * reach > SEPARATED_EFFECT and not error < SEPARATED_ERROR:
+        if abs(flat[j]) * reach > SEPARATED_EFFECT and not error < SEPARATED_ERROR and j not in informed:
             found.append(name)
     return tuple(found)

@@ -115,7 +115,7 @@ class BorderedHessian:
     def factor(self, H: BorderedMatrix, members: Any) -> BorderedFactor:
         """The factors of A and of S."""
         A = self.inner.factor(H.A, members)
-        X = jax.vmap(lambda c: self.inner.solve(A, c))(H.C)
+        X = jax.vmap(lambda c: self.inner.solve(A, c))(H.C) if H.C else ()
         S, positive = _dense.factor(H.E - _gram(H.C, X))
         return BorderedFactor(A, H.C, X, S, (jnp.all(A.positive) & positive)[None])
 
@@ -172,6 +172,8 @@ def _gram(C: Random, X: Random) -> Array:
 
 def _solve_columns(inner: Structure, factor: Any, A: Any, C: Random, members: Any) -> Random:
     """``A^-1 C``, differentiable without passing through the factorization."""
+    if not C:
+        return ()
     factor = jax.lax.stop_gradient(factor)
 
     def column(c: Random) -> Random:

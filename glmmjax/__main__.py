@@ -42,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("formula", help='for example "y ~ x + (1 | g)"')
     fit.add_argument("data", type=Path, help="CSV file with a header line")
     fit.add_argument("--family", default="gaussian", help="for example binomial or 'Gamma(log)' (default: %(default)s)")
+    fit.add_argument("--zi", default="~ 0", metavar="FORMULA", help="zero inflation, for example '~ 1' (default: none)")
+    fit.add_argument("--disp", default="~ 1", metavar="FORMULA", help="dispersion (default: one number)")
+    fit.add_argument("--reml", action="store_true", help="restricted maximum likelihood")
     fit.add_argument("--weights", metavar="COLUMN", help="column of weights; with a binomial proportion, the trials")
     fit.add_argument("--offset", metavar="EXPRESSION", help="added to the linear predictor, for example 'log(hours)'")
     fit.add_argument("--exponentiate", action="store_true", help="also print exp(estimate): odds ratios, rate ratios")
@@ -58,7 +61,14 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     frame = _read(arguments.data)
     fit = glmmjax.glmm(
-        arguments.formula, frame, family=arguments.family, weights=arguments.weights, offset=arguments.offset
+        arguments.formula,
+        frame,
+        family=arguments.family,
+        ziformula=arguments.zi,
+        dispformula=arguments.disp,
+        reml=arguments.reml,
+        weights=arguments.weights,
+        offset=arguments.offset,
     )
     print(fit.summary())
     if arguments.exponentiate:

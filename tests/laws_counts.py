@@ -123,7 +123,7 @@ COUNTS = {
 
 LAWS: dict[str, Law] = {
     **COUNTS,
-    "bell": Law(bell, lambda mu, phi, psi: mu * (1 + special.lambertw(mu).real), (0.05, 1.0, 15.0), (1.0,), counts),
+    "bell": Law(bell, lambda mu, phi, psi: mu * (1 + special.lambertw(mu).real), (0.05, 1.0, 15.0), (1.0,), few_counts),
     "tweedie": Law(
         tweedie,
         lambda mu, phi, psi: phi * mu ** power(psi),

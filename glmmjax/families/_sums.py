@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 MOST_TERMS = 100_000
+NOTHING = 1e-20  # a probability after which no more of the upper tail counts
 
 
 def cdf_by_sums(pmf: Callable[[int], np.ndarray], y: Any) -> np.ndarray:
@@ -18,8 +19,12 @@ def cdf_by_sums(pmf: Callable[[int], np.ndarray], y: Any) -> np.ndarray:
     """
     y = np.floor(np.asarray(y, dtype=float))
     total: Any = 0.0 * y
+    whole: Any = 0.0
     for k in range(int(min(np.max(y, initial=-1.0), MOST_TERMS)) + 1):
-        total = total + np.where(k <= y, pmf(k), 0.0)
+        own = pmf(k)
+        total, whole = total + np.where(k <= y, own, 0.0), whole + own
+        if np.all((own < NOTHING) & (whole > 0.5)):
+            break
     return np.minimum(total, 1.0)
 
 

@@ -1,6 +1,6 @@
 """Zero-inflated, hurdle, tweedie, Conway-Maxwell-Poisson, ordered beta and ordinal models: glmmjax and R.
 
-    python -m benchmarks.components [--out DIRECTORY] [--repeats 5] [--patience SECONDS]
+    python -m benchmarks.components [--out DIRECTORY] [--repeats 5] [--cases NAMES]
 
 R fits in one process with glmmTMB or ordinal, each model once to warm up, then ``--repeats`` times; one that takes R
 longer than ``--patience`` is fitted once. glmmjax compiles in its first fit, which stands apart. Medians on one core.
@@ -130,12 +130,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--patience", type=float, default=20.0)
+    parser.add_argument("--cases", default=",".join(CASES), help="names with commas (default: all)")
     options = parser.parse_args()
     load = machine.load()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
     rows = []
-    for name in CASES:
+    for name in options.cases.split(","):
         print(f"... {name}", file=sys.stderr, flush=True)
         own, other = ours(name, options.repeats), theirs(name, options.repeats, options.patience)
         rows.append(

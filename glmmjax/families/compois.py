@@ -160,36 +160,44 @@ def bind_terms(family: Family, y: Any, categories: tuple[Any, ...], components: 
     return replace(family, nll=Bound(_nll, 1 << int(np.ceil(np.log2(6.0 * largest + 100.0)))))
 
 
-def _probabilities(at: Given) -> np.ndarray:
-    """The probabilities of the counts (n, terms), by the sums above; n is 1 if everything is a number."""
-    from glmmjax._precision import double_precision
-
-    mu, phi = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=float)) for x in (at.mu, at.phi)))
+def _probabilities(at: Given) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities of the counts (m, terms) for each distinct pair of mu and phi, and which one each row has."""
+    mu, phi = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (at.mu, at.phi)))
     nu = np.exp(np.clip(-np.log(phi), *LOG_NU))
     terms = int(max(TERMS, 40.0 * np.max(mu) * max(1.0, float(np.max(phi)) ** 0.5) + 100.0))
-    distinct, back = np.unique(np.stack([mu, nu]), axis=1, return_inverse=True)
-    with double_precision():
-        theta = np.asarray(log_rate(terms, jnp.log(distinct[0]), jnp.asarray(distinct[1])))
-    logits = theta[:, None] * np.arange(terms) - distinct[1][:, None] * _log_factorials(terms)
-    weight = np.exp(logits - np.max(logits, axis=1, keepdims=True))
-    return (weight / np.sum(weight, axis=1, keepdims=True))[back.reshape(-1)]
+    distinct, back = np.unique(np.stack([mu.reshape(-1), nu.reshape(-1)]), axis=1, return_inverse=True)
+    return _solved(terms, *distinct), back.reshape(mu.shape)
+
+
+def _solved(terms: int, mu: np.ndarray, nu: np.ndarray) -> np.ndarray:
+    """The probabilities (m, terms), by the same iteration as :func:`log_rate` in NumPy."""
+    j, L = np.arange(float(terms)), _log_factorials(terms)
+    middle = mu + (nu - 1.0) / (2.0 * nu)
+    theta = np.where(middle > 0.1, nu * np.log(np.maximum(middle, 0.1)), np.log(mu))
+    for _ in range(MAX_STEPS):
+        logits = theta[:, None] * j - nu[:, None] * L
+        weight = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+        p = weight / np.sum(weight, axis=1, keepdims=True)
+        mean = p @ j
+        variance = np.sum(p * (j - mean[:, None]) ** 2, axis=1)
+        change = np.clip((np.log(mu) - np.log(mean)) * mean / variance, -2.0, 2.0)
+        if np.all(np.abs(change) <= TOLERANCE * (1.0 + np.abs(theta))):
+            break
+        theta = theta + change
+    return np.asarray(p)
 
 
 def _variance(at: Given) -> Any:
-    p = _probabilities(at)
+    p, which = _probabilities(at)
     j = np.arange(p.shape[1])
-    return np.sum(p * (j - (p @ j)[:, None]) ** 2, axis=1).reshape(_shape(at))
-
-
-def _shape(at: Given) -> tuple[int, ...]:
-    return np.broadcast_shapes(np.shape(at.mu), np.shape(at.phi))
+    return np.sum(p * (j - (p @ j)[:, None]) ** 2, axis=1)[which]
 
 
 def nll_of_zero(at: Given) -> Any:
     """``-log f(0) = log Z``, to full relative accuracy for tiny means."""
-    p = _probabilities(at)
+    p, which = _probabilities(at)
     with np.errstate(divide="ignore"):
-        return -np.log1p(-np.sum(p[:, 1:], axis=1)).reshape(_shape(at))
+        return -np.log1p(-np.sum(p[:, 1:], axis=1))[which]
 
 
 def _working_variance(at: Given) -> Any:
@@ -197,16 +205,19 @@ def _working_variance(at: Given) -> Any:
 
 
 def _simulate(rng: np.random.Generator, at: Given) -> Any:
-    total = np.cumsum(_probabilities(at), axis=1)
-    level = rng.uniform(size=_shape(at) or (1,))
-    return np.sum(level[:, None] > total[:, :-1], axis=1).astype(float).reshape(_shape(at))
+    p, which = _probabilities(at)
+    total, level = np.cumsum(p, axis=1), rng.uniform(size=which.shape)
+    y = np.zeros(which.shape)
+    for row, own in enumerate(total):
+        mine = which == row
+        y[mine] = np.searchsorted(own[:-1], level[mine])
+    return y
 
 
 def _cdf(y: Any, at: Given) -> Any:
-    total = np.cumsum(_probabilities(at), axis=1)
-    y = np.floor(np.asarray(y, dtype=float) + np.zeros(_shape(at)))
-    rows = np.arange(len(total)) if len(total) > 1 else 0
-    picked = total[rows, np.clip(y, 0, total.shape[1] - 1).astype(int)]
+    p, which = _probabilities(at)
+    y, which = np.broadcast_arrays(np.floor(np.asarray(y, dtype=float)), which)
+    picked = np.cumsum(p, axis=1)[which, np.clip(y, 0, p.shape[1] - 1).astype(int)]
     return np.where(y < 0, 0.0, np.minimum(picked, 1.0))
 
 

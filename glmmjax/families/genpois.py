@@ -27,17 +27,24 @@ from glmmjax.families._sums import cdf_by_sums, draw_by_sums
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
     # With s = phi^(-1/2): w = s mu + (1 - s) y, and -log f = w - log(s mu) - (y - 1) log w + log y!
     log_s = -0.5 * eta["disp"]
-    s, rest = jnp.exp(log_s), -jnp.expm1(log_s)
+    rest = -jnp.expm1(log_s)
 
     def density(cond: Any) -> Any:
-        log_mu = link.log_inverse(cond)
-        w = s * jnp.exp(log_mu) + rest * y
+        own = link.log_inverse(cond) + log_s  # log(s mu)
+        w = jnp.exp(own) + rest * y
         possible = w > 0
-        safe = jnp.where(possible, w, 1.0)
-        powers = jnp.where(y == 0, 0.0, log_mu + log_s + (y - 1.0) * jnp.log(safe))  # exactly 0 at y = 0
-        return jnp.where(possible, safe - powers, jnp.inf)
+        powers = jnp.where(y == 0, 0.0, own + (y - 1.0) * _log_sum(own, jnp.where(possible, rest * y, 0.0)))
+        return jnp.where(possible, jnp.where(possible, w, 1.0) - powers, jnp.inf)
 
     return inside(link, eta["cond"], density)
+
+
+def _log_sum(log_a: Any, b: Any) -> Any:
+    """``log(exp(log_a) + b)`` from the larger of the two, whose square then never overflows in a derivative."""
+    first = log_a > jnp.log(jnp.where(b == 0, 1e-300, jnp.abs(b)))
+    safe = jnp.where(first, 1.0, b)
+    ratio = jnp.where(first, b * jnp.exp(-jnp.where(first, log_a, 0.0)), jnp.exp(jnp.where(first, 0.0, log_a)) / safe)
+    return jnp.where(first, log_a, jnp.log(jnp.abs(safe))) + jnp.log1p(ratio)
 
 
 def _pmf(at: Given, k: int) -> Any:

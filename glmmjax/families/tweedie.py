@@ -144,7 +144,7 @@ def _in_support(y: Any, trials: Any) -> Any:
 
 def _start_mu(y: Any, trials: Any) -> Any:
     y = np.asarray(y, dtype=float)
-    return np.where(y == 0, 0.1 * np.mean(y) + 1e-300, y)
+    return np.where(y == 0, 0.1 * float(np.mean(y)) or 0.01, y)
 
 
 def _start_variance(mu: Any, trials: Any) -> Any:

@@ -63,7 +63,7 @@ CASES = {
     "Salamanders tweedie": Case("salamanders", f"glmmTMB({_SPECIES}, d, family = tweedie)", _glmm(_SPECIES, "tweedie")),
     "sleepstudy ordbeta": Case(
         "sleepstudy",
-        f"{{d$u <- {_UNIT.replace('Reaction', 'd$Reaction')}; glmmTMB(u ~ Days + (1 | Subject), d, family = ordbeta)}}",
+        f"{{d$u <- {_UNIT.replace('Reaction', 'd$Reaction')}; glmmTMB(u ~ Days + (1 | Subject), d, family = ordbeta(), start = list(psi = c(-1, 1)))}}",
         lambda data: _glmm("u ~ Days + (1 | Subject)", "ordbeta")(
             data.assign(u=((data["Reaction"] - 220) / 180).clip(0, 1))
         ),

@@ -48,7 +48,6 @@ def _clmm(data: Any) -> Any:
 
 
 _SPECIES = "count ~ spp + mined + (1 | site)"
-_UNIT = "pmin(pmax((Reaction - 220) / 180, 0), 1)"
 CASES = {
     "Salamanders ZINB2": Case(
         "salamanders",
@@ -63,7 +62,8 @@ CASES = {
     "Salamanders tweedie": Case("salamanders", f"glmmTMB({_SPECIES}, d, family = tweedie)", _glmm(_SPECIES, "tweedie")),
     "sleepstudy ordbeta": Case(
         "sleepstudy",
-        f"{{d$u <- {_UNIT.replace('Reaction', 'd$Reaction')}; glmmTMB(u ~ Days + (1 | Subject), d, family = ordbeta(), start = list(psi = c(-1, 1)))}}",
+        "{d$u <- pmin(pmax((d$Reaction - 220) / 180, 0), 1); "
+        "glmmTMB(u ~ Days + (1 | Subject), d, family = ordbeta(), start = list(psi = c(-1, 1)))}",
         lambda data: _glmm("u ~ Days + (1 | Subject)", "ordbeta")(
             data.assign(u=((data["Reaction"] - 220) / 180).clip(0, 1))
         ),

@@ -85,6 +85,9 @@ class Fit(ABC):
     def params_report(self) -> tuple[Any, Any]:
         """All parameters as their owner writes them, and their standard errors."""
 
+    def check_profile(self) -> None:
+        """Raise if there is no likelihood of the parameters to be profiled."""
+
     @property
     def default_report(self) -> Callable[..., Any] | None:
         """What :meth:`sdreport` reports if nothing else is asked for."""

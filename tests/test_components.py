@@ -276,6 +276,17 @@ def test_reml_of_a_linear_model_is_the_unbiased_variance() -> None:
         gj.glmm("y ~ a", data, reml=True, fixed={"beta": [0.0, np.nan]})
 
 
+def test_what_a_restricted_likelihood_cannot_do_is_said() -> None:
+    data = gj.datasets.load("dyestuff").assign(x=range(30))
+    one, two = (gj.glmm(f"Yield ~ {right}", data, reml=True) for right in ("1", "x"))
+    with pytest.raises(gj.ArgumentError, match="different fixed effects"):
+        gj.anova(one, two)
+    with pytest.raises(gj.ArgumentError, match="restricted maximum likelihood, the other was not"):
+        gj.anova(one, gj.glmm("Yield ~ x", data))
+    with pytest.raises(gj.ArgumentError, match="fit with reml=False"):
+        one.profile("(Intercept)")
+
+
 def test_predictions_of_a_restricted_fit_have_the_joint_covariance() -> None:
     """Against the mixed-model equations of a balanced one-way layout."""
     data = gj.datasets.load("dyestuff")

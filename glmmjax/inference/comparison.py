@@ -140,6 +140,11 @@ def _difference(a: FormulaFit, b: FormulaFit) -> str:
         return f"{names} have different responses"
     if not _equal(a.design.weights, b.design.weights):
         return f"{names} have different weights"
+    if a.options.reml != b.options.reml:
+        return f"one of {names} was fitted by restricted maximum likelihood, the other was not"
+    fixed = [fit.design.components["cond"].columns for fit in (a, b)]
+    if a.options.reml and fixed[0] != fixed[1]:
+        return f"{names} have different fixed effects, over which restricted maximum likelihood integrates"
     return ""
 
 

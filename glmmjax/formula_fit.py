@@ -288,14 +288,10 @@ class FormulaFit(Fit):
         layout, data = lay_out(self.design, self.family, options.control.structure, options.covariances, options.priors)
         return formula_problem(layout, data, self.parameter_names)
 
-    def check_profile(self) -> None:
-        """Raise if there is no likelihood of the parameters to be profiled.
-
-        Raises:
-            ArgumentError: the fit is by restricted maximum likelihood, which integrates the fixed effects out.
-        """
-        if self.options.reml:
-            raise ArgumentError("profile: a fit with reml=True has no likelihood to profile: fit with reml=False.")
+    @property
+    def no_profile(self) -> str:
+        """Restricted maximum likelihood integrates the fixed effects out."""
+        return "a fit with reml=True has no likelihood to profile: fit with reml=False" if self.options.reml else ""
 
     def on_engine(self, report: Callable[..., Any]) -> Callable[..., Any]:
         """A report whose random effects come by term, (groups, effects) each, without padding."""

@@ -85,8 +85,10 @@ class Fit(ABC):
     def params_report(self) -> tuple[Any, Any]:
         """All parameters as their owner writes them, and their standard errors."""
 
-    def check_profile(self) -> None:
-        """Raise if there is no likelihood of the parameters to be profiled."""
+    @property
+    def no_profile(self) -> str:
+        """Why there is no likelihood of the parameters to be profiled; empty if there is."""
+        return ""
 
     @property
     def default_report(self) -> Callable[..., Any] | None:

@@ -113,7 +113,8 @@ class _Path:
     """The curve of constrained minima of one combination ``c'theta`` of a fit."""
 
     def __init__(self, fit: Fit, parameter: Any) -> None:
-        fit.check_profile()
+        if fit.no_profile:
+            raise ArgumentError(f"profile: {fit.no_profile}.")
         self.fit = fit
         self.name, self.c = combination(fit, parameter)
         self.estimate = float(self.c @ fit.flat)

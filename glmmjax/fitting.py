@@ -145,7 +145,7 @@ def clmm(
 
     >>> from glmmjax import clmm, datasets
     >>> fit = clmm("rating ~ temp + contact + (1 | judge)", datasets.load("wine"))
-    >>> round(fit.llf, 4), float(round(fit.params["tempwarm"], 3))
+    >>> round(fit.llf, 4), float(round(fit.params["temp[T.warm]"], 3))
     (-81.5654, 3.063)
     """
     if unknown:

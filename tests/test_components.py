@@ -55,7 +55,7 @@ def responses(family: Any, rng: np.random.Generator, x: np.ndarray, g: np.ndarra
     return np.asarray(family.simulate(rng, Given(mu, phi, np.full(len(x), TRIALS), natural, eta={"cond": eta})))
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("name", "parts"), TABLE)
 def test_value_gradient_and_hessian(name: str, parts: str) -> None:
     """The value is finite, and each derivative equals the differences of the one below it."""
@@ -107,7 +107,7 @@ RECOVERED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", RECOVERED)
 def test_parameters_are_recovered_and_simulations_have_the_predicted_mean(name: str) -> None:
     rng = np.random.default_rng(11)
@@ -245,7 +245,7 @@ def test_a_weak_prior_keeps_separated_estimates_finite() -> None:
     assert 2.0 < fit.params["x"] < 30.0 and np.isfinite(fit.bse["x"])
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_prior_with_restricted_likelihood() -> None:
     """A normal prior on beta with REML: the same linear mixed model with the prior's rows added to the data."""
     data = gj.datasets.load("sleepstudy")

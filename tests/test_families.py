@@ -33,7 +33,7 @@ def table(pairs: list[tuple[str, str]], slow: bool) -> Any:
     """The pairs as parameters of a test; with ``slow`` all but default links are left to the slow tests."""
     rows = []
     for name, link in pairs:
-        marks = [pytest.mark.slow] if slow and link != FAMILIES[name](None).link.name else []
+        marks = [pytest.mark.extended] if slow and link != FAMILIES[name](None).link.name else []
         rows.append(pytest.param(name, link, id=f"{name}-{link}", marks=marks))
     return pytest.mark.parametrize(("name", "link"), rows)
 
@@ -200,7 +200,7 @@ OTHER_ARGUMENTS = [
         id=f"{name}-{link}-{argument}",
         marks=[]
         if link == FAMILIES[name](None).link.name and name in ("gaussian", "Gamma", "nbinom2")
-        else pytest.mark.slow,
+        else pytest.mark.extended,
     )
     for name, link in EVERY
     for argument in range(1 if FAMILIES[name](None).has_dispersion else 2, 2 + len(LAWS[name].psi[0]))
@@ -519,7 +519,7 @@ def test_ordered_beta_with_cutpoints_far_out_is_beta() -> None:
     np.testing.assert_allclose(found, value(FAMILIES["beta"](None))(y, 0.4, 1.2), rtol=1e-13)
 
 
-@pytest.mark.parametrize("link", ["probit", pytest.param("cloglog", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("link", ["probit", pytest.param("cloglog", marks=pytest.mark.extended)])
 def test_ordered_beta_chooses_by_the_logistic_under_every_link(link: str) -> None:
     family, eta, phi, cuts = FAMILIES["ordbeta"](link), 0.4, 3.0, (-1.0, 0.5)
     y, mu = np.array([0.0, 0.2, 0.7, 1.0]), float(family.link.inverse(0.4, NUMPY))

@@ -84,7 +84,7 @@ def test_tweedie_of_a_small_dispersion_is_its_saddlepoint_approximation(p: float
         assert log_density(family, [y], np.log(mu), np.log(phi), [psi])[0] == pytest.approx(expected, abs=1e-6 + small)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_derivatives_of_the_series_stay_finite() -> None:
     family = FAMILIES["tweedie"](None)
 

@@ -28,7 +28,7 @@ RENAMED = {"wine_cloglog": "loglog"}
 
 
 def marked(names: Any) -> list[Any]:
-    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.extended) for name in names]
 
 
 def refit(case: dict[str, Any]) -> Any:
@@ -66,7 +66,7 @@ def test_agrees_with_r(name: str) -> None:
         np.testing.assert_allclose(fit.psi, list(expected["family_params"].values()), rtol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_the_t_family_finds_the_higher_of_two_maxima() -> None:
     """At a huge df the likelihood is gaussian; the recorded fit stopped there, 5.7 below."""
     case = CASES["sleepstudy_t"]
@@ -119,7 +119,7 @@ ORDINAL: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ORDINAL)
 def test_ordinal_models_agree_with_ordinal(name: str) -> None:
     formula, arguments = ORDINAL[name]

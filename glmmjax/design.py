@@ -72,9 +72,7 @@ class Component:
 class Design:
     """The data of a model in arrays, one row for each row that was kept."""
 
-    y: (
-        np.ndarray
-    )  # (n,) the response; successes for families with trials, numbers of categories, lower ends of intervals
+    y: np.ndarray  # (n,) the response; successes out of trials, numbers of categories, lower ends of intervals
     trials: np.ndarray  # (n,) numbers of trials; upper ends of intervals; ones for other families
     weights: np.ndarray  # (n,) multiply the log-likelihood of each row
     components: dict[str, Component]  # "cond", "disp", ...

@@ -176,7 +176,7 @@ def fit_formulas(
         data,
         **inputs,
         response_kind=family.response,
-        without_intercept=("cond", "disp", "nominal") if family.name == "cumulative" else (),
+        without_intercept=family.without_intercept,
         rank_deficient=options.control.rank_deficient,
     )
     design, family = bind(design, family)
@@ -192,7 +192,7 @@ def read_formulas(texts: Mapping[str, str], family: Family) -> tuple[dict[str, F
     """
     cond = parse_formula(texts["cond"])
     formulas, fixed = {"cond": cond}, {}
-    ordinal = family.name == "cumulative"
+    ordinal = bool(family.without_intercept)
     if "nominal" in texts and not _is_none(texts["nominal"]):
         formulas["nominal"] = _one_sided(texts["nominal"], cond)
     if family.has_dispersion or (ordinal and not (_is_none(texts["disp"]) or _is_constant(texts["disp"]))):
@@ -269,7 +269,7 @@ def check_response(design: Design, family: Family) -> None:
     if family.zero_inflated and not family.has_zeros and not np.any(design.y != 0):
         raise ResponseError(f"{design.response_name} is zero in every row: there is nothing behind the hurdle.")
     binary = family.response == "trials" and bool(np.all(design.trials == 1.0))
-    constant = "disp" not in design.components or design.formulas["disp"].text.replace(" ", "") == "~1"
+    constant = "disp" not in design.components or _is_constant(design.formulas["disp"].text)
     if not (family.name == "gaussian" and constant) and not binary:
         return
     for term in design.components["cond"].terms:

@@ -134,10 +134,9 @@ def joint_model(layout: Layout) -> JointModel:
 def density(family: Family, eta: Mapping[str, Array], params: Params, data: ModelData) -> Array:
     """The negative log-density of each row (n,) less what :func:`shared_density` has."""
     eta = _with_shape(family, eta, params)
-    own = family.nll(data.y, eta, data.trials, family.link)
-    if family.shared_nll is not None and data.distinct is None:
-        own = own + family.shared_nll(data.y, eta, data.trials)
-    return own
+    if data.distinct is None:
+        return family.full_nll(data.y, eta, data.trials)
+    return family.nll(data.y, eta, data.trials, family.link)
 
 
 def shared_density(family: Family, eta: Mapping[str, Array], params: Params, data: ModelData) -> Array | float:

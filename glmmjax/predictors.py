@@ -21,6 +21,7 @@ import numpy as np
 
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax._frames import missing_in, read_table
+from glmmjax._links import LINKS
 from glmmjax._precision import double_precision
 from glmmjax._special import NUMPY
 from glmmjax._tokens import split_at, tokenize
@@ -74,16 +75,9 @@ def given(fit: FormulaFit, eta: Mapping[str, np.ndarray], psi: np.ndarray | None
             phi=np.exp(eta["disp"]) if "disp" in eta else 1.0,
             trials=trials,
             psi=natural,
-            zi=probability(eta["zi"]) if "zi" in eta else 0.0,
+            zi=LINKS["logit"].inverse(eta["zi"], NUMPY) if "zi" in eta else 0.0,
             eta=eta,
         )
-
-
-def probability(eta: Any) -> np.ndarray:
-    """``1 / (1 + exp(-eta))``."""
-    from scipy.special import expit
-
-    return np.asarray(expit(eta))
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,9 +111,9 @@ def _component_name(fit: FormulaFit, component: str) -> str:
         if component == "disp":
             return " of the scale"
         if component.startswith("nominal"):
-            return f" of the threshold {cuts[int(component.removeprefix('nominal')) - 1]}"
+            return f" of the threshold {cuts[family.predictors.index(component)]}"
         if family.shape is None:
-            number = 1 if component == "cond" else int(component.removeprefix("category"))
+            number = 1 + ("cond", *family.predictors).index(component)
             return f" of category {family.categories[number]} against {family.categories[0]}"
         return ""
     if component == "zi" and not family.has_zeros:

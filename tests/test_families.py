@@ -29,17 +29,17 @@ NAMES = [name for name in FAMILIES if name in LAWS]
 EVERY = [(name, link) for name in NAMES for link in FAMILIES[name](None).links]
 
 
-def table(pairs: list[tuple[str, str]], slow: bool) -> Any:
-    """The pairs as parameters of a test; with ``slow`` all but default links are left to the slow tests."""
+def table(pairs: list[tuple[str, str]], extended: bool) -> Any:
+    """The pairs as parameters of a test; with ``extended`` all but default links are left to the extended tests."""
     rows = []
     for name, link in pairs:
-        marks = [pytest.mark.extended] if slow and link != FAMILIES[name](None).link.name else []
+        marks = [pytest.mark.extended] if extended and link != FAMILIES[name](None).link.name else []
         rows.append(pytest.param(name, link, id=f"{name}-{link}", marks=marks))
     return pytest.mark.parametrize(("name", "link"), rows)
 
 
-every = table(EVERY, slow=False)
-every_compiled = table(EVERY, slow=True)
+every = table(EVERY, extended=False)
+every_compiled = table(EVERY, extended=True)
 each_name = pytest.mark.parametrize("name", NAMES)
 DESCRIBED = [(name, link) for name, link in EVERY if not LAWS[name].links or link in LAWS[name].links]
 RESTRICTED = [pair for pair in EVERY if FAMILIES[pair[0]](pair[1]).link.valid is not None]
@@ -147,7 +147,7 @@ def test_every_family_has_a_row() -> None:
     assert set(LAWS) == set(FAMILIES) - OTHERS
 
 
-@table(DESCRIBED, slow=True)
+@table(DESCRIBED, extended=True)
 def test_density_equals_scipy_and_sums_to_one(name: str, link: str) -> None:
     family, law = FAMILIES[name](link), LAWS[name]
     scale = TRIALS if family.response == "trials" else 1.0
@@ -230,7 +230,7 @@ def test_extreme_predictors_give_no_nan(name: str, link: str) -> None:
             assert np.all(slope[~valid] == 0.0)
 
 
-@table(RESTRICTED, slow=True)
+@table(RESTRICTED, extended=True)
 def test_a_predictor_without_a_mean_has_no_reverse_slope(name: str, link: str) -> None:
     family = FAMILIES[name](link)
     eta = np.array([-2.0, -1e-9, 0.0, 1e-9, 2.0])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._errors import FamilyError, did_you_mean
-from glmmjax._links import LINKS, POSITIVE, Link
+from glmmjax._links import LINKS, POSITIVE, PROBABILITY, Link
 
 #: Links of the families of counts.
 COUNT_LINKS = {name: POSITIVE[name] for name in ("log", "identity", "sqrt")}
@@ -153,6 +153,8 @@ class Family:
             for the same start values. Default: None, that is ``variance``.
         phi_name: what ``phi`` is called in print; None without one.
         categories: labels of the categories, for families that have them.
+        without_intercept: the components whose intercept something else takes the place of, as thresholds do; such a
+            family has a "disp" only where it is asked for.
         bind: ``(family, y, categories, components) -> `` the family for these data, where it must know something of
             them before it is compiled, as the number of categories. Default: None, the same for all data.
 
@@ -189,6 +191,7 @@ class Family:
     working_variance: Callable[[Given], Any] | None = None
     phi_name: str | None = None
     categories: tuple[Any, ...] = ()
+    without_intercept: tuple[str, ...] = ()
     bind: Callable[[Family, Any, tuple[Any, ...], tuple[str, ...]], Family] | None = None
 
     @property
@@ -241,6 +244,20 @@ def choose_link(family: str, link: str | Link | None, allowed: Mapping[str, Link
     raise FamilyError(f"unknown link {link!r} for family {family!r}. {did_you_mean(link, allowed)}")
 
 
+def unit_link(family: str, link: str | Link | None, allowed: Mapping[str, Link] = PROBABILITY) -> Link:
+    """A link onto the unit interval; see :func:`choose_link`.
+
+    Raises:
+        FamilyError: the link is another one.
+    """
+    chosen = choose_link(family, link, allowed)
+    if chosen.log1m_inverse is None:
+        raise FamilyError(
+            f"family {family!r} needs a link onto the unit interval: give {chosen.name!r} a log1m_inverse."
+        )
+    return chosen
+
+
 def inside(link: Link, eta: Any, density: Callable[[Any], Any]) -> Any:
     """``density(eta)`` where the link gives a mean inside its range, +inf with zero derivatives elsewhere.
 
@@ -258,13 +275,6 @@ def is_whole(y: Any) -> Any:
     finite = np.isfinite(y)
     y = np.where(finite, y, 0.0)
     return finite & (y >= 0) & (np.abs(y - np.rint(y)) <= 1e-9 * np.maximum(y, 1.0))
-
-
-def sigmoid(x: Any) -> Any:
-    """``1 / (1 + exp(-x))``; NumPy."""
-    from scipy.special import expit
-
-    return expit(x)
 
 
 def log_ratio(y: Any, mu: Any) -> Any:
@@ -299,6 +309,21 @@ def in_counts(y: Any, trials: Any) -> Any:
     return is_whole(y)
 
 
+def in_positive(y: Any, trials: Any) -> Any:
+    """Where ``y`` is a positive number."""
+    return np.isfinite(y) & (np.asarray(y) > 0)
+
+
+def start_at_y(y: Any, trials: Any) -> Any:
+    """The responses themselves."""
+    return np.asarray(y, dtype=float)
+
+
+def squared_mean_variance(mu: Any, trials: Any) -> Any:
+    """``V(mu) = mu^2``."""
+    return mu**2
+
+
 def start_count(y: Any, trials: Any) -> Any:
     """The counts, with 1/6 in place of 0, as MASS's ``negative.binomial`` does."""
     y = np.asarray(y, dtype=float)
@@ -308,3 +333,23 @@ def start_count(y: Any, trials: Any) -> Any:
 def mean_variance(mu: Any, trials: Any) -> Any:
     """``V(mu) = mu``."""
     return mu
+
+
+def count_family(
+    name: str, link: str | Link | None, nll: Callable[[Any, Mapping[str, Any], Any, Link], Any], **rest: Any
+) -> Family:
+    """A family of counts from 0 on, with the links and the support that they share; ``rest`` goes before these.
+
+    >>> count_family("mine", None, lambda y, eta, trials, link: y).links
+    ('log', 'identity', 'sqrt')
+    """
+    common = {
+        "links": tuple(COUNT_LINKS),
+        "response": "count",
+        "support": "whole numbers of 0 or more",
+        "in_support": in_counts,
+        "has_zeros": True,
+        "start_mu": start_count,
+        "start_variance": mean_variance,
+    }
+    return Family(name, choose_link(name, link, COUNT_LINKS), nll, **{**common, **rest})

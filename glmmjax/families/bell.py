@@ -11,16 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._links import Link
-from glmmjax.families._family import (
-    COUNT_LINKS,
-    Family,
-    Given,
-    choose_link,
-    in_counts,
-    inside,
-    one,
-    start_count,
-)
+from glmmjax.families._family import Family, Given, count_family, inside, one
 from glmmjax.families._sums import cdf_by_sums, draw_by_sums
 
 NEWTON_STEPS = 10
@@ -113,20 +104,14 @@ def bell(link: str | Link | None = None) -> Family:
     >>> round(float(bell().variance(Given(np.e))), 6)
     5.436564
     """
-    return Family(
+    return count_family(
         "bell",
-        choose_link("bell", link, COUNT_LINKS),
+        link,
         _nll,
-        links=tuple(COUNT_LINKS),
         log_base=_log_base,
         variance=_variance,
         sigma=one,
         simulate=_simulate,
         cdf=_cdf,
-        response="count",
-        support="whole numbers of 0 or more",
-        in_support=in_counts,
-        has_zeros=True,
-        start_mu=start_count,
         start_variance=_start_variance,
     )

@@ -8,24 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from glmmjax._errors import FamilyError
 from glmmjax._links import PROBABILITY, Link
 from glmmjax._special import log_gamma_excess
-from glmmjax.families._family import Family, Given, choose_link, inside
-
-
-def unit_link(family: str, link: str | Link | None) -> Link:
-    """A link onto the unit interval.
-
-    Raises:
-        FamilyError: the link is another one.
-    """
-    chosen = choose_link(family, link, PROBABILITY)
-    if chosen.log1m_inverse is None:
-        raise FamilyError(
-            f"family {family!r} needs a link onto the unit interval, with log1m_inverse: {chosen.name!r}."
-        )
-    return chosen
+from glmmjax.families._family import Family, Given, inside, unit_link
 
 
 def beta_nll(y: Any, cond: Any, log_phi: Any, link: Link) -> Any:

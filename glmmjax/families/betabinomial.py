@@ -10,8 +10,7 @@ import numpy as np
 
 from glmmjax._links import PROBABILITY, Link
 from glmmjax._special import log_rising
-from glmmjax.families._family import Family, Given, choose_link, inside
-from glmmjax.families.beta import unit_link
+from glmmjax.families._family import Family, Given, inside, unit_link
 from glmmjax.families.binomial import binomial
 
 
@@ -66,7 +65,7 @@ def betabinomial(link: str | Link | None = None) -> Family:
     own = binomial(unit_link("betabinomial", link))
     return Family(
         "betabinomial",
-        choose_link("betabinomial", own.link, PROBABILITY),
+        own.link,
         _nll,
         links=tuple(PROBABILITY),
         log_base=own.log_base,

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from glmmjax._errors import FamilyError
 from glmmjax._links import PROBABILITY, Link
-from glmmjax.families._family import Family, Given, choose_link, inside, is_whole, log_ratio, one
+from glmmjax.families._family import Family, Given, inside, is_whole, log_ratio, one, unit_link
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -72,14 +71,9 @@ def binomial(link: str | Link | None = None) -> Family:
     >>> binomial("probit").link.name
     'probit'
     """
-    chosen = choose_link("binomial", link, PROBABILITY)
-    if chosen.log1m_inverse is None:
-        raise FamilyError(
-            f"family 'binomial' needs a link onto the unit interval: give {chosen.name!r} a log1m_inverse."
-        )
     return Family(
         "binomial",
-        chosen,
+        unit_link("binomial", link),
         _nll,
         links=tuple(PROBABILITY),
         log_base=_log_base,

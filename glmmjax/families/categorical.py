@@ -19,8 +19,8 @@ import numpy as np
 from jax.lax import stop_gradient
 
 from glmmjax._links import PROBABILITY, Link
-from glmmjax.families._family import Bound, Family, Given, choose_link, is_whole, one
-from glmmjax.families.cumulative import draw_category
+from glmmjax.families._family import Bound, Family, Given, choose_link, in_counts, one
+from glmmjax.families.cumulative import simulate_category
 
 LINKS = {"logit": PROBABILITY["logit"]}
 
@@ -39,7 +39,7 @@ def categorical(link: str | Link | None = None) -> Family:
         sigma=one,
         response="categories",
         support="categories",
-        in_support=_in_support,
+        in_support=in_counts,
         has_zeros=True,
         bind=_bind,
     )
@@ -53,7 +53,7 @@ def _bind(family: Family, y: Any, categories: tuple[Any, ...], components: tuple
         nll=Bound(_nll_of, ("cond", *predictors)),
         predictors=predictors,
         probabilities=law,
-        simulate=Bound(_simulate, law),
+        simulate=Bound(simulate_category, law),
         categories=tuple(categories),
     )
 
@@ -79,11 +79,3 @@ def _probabilities(names: tuple[str, ...], at: Given) -> np.ndarray:
 
     eta = np.broadcast_arrays(*(np.asarray(at.eta[name], dtype=float) for name in names))
     return np.asarray(softmax(np.stack([np.zeros_like(eta[0]), *eta], axis=-1), axis=-1))
-
-
-def _simulate(law: Bound, rng: np.random.Generator, at: Given) -> Any:
-    return draw_category(rng, law(at))
-
-
-def _in_support(y: Any, trials: Any) -> Any:
-    return is_whole(y)

@@ -11,6 +11,7 @@ Tobin (1958), Econometrica 26(1).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import log, pi
 from typing import Any
 
@@ -19,8 +20,10 @@ import numpy as np
 
 from glmmjax._links import POSITIVE, PROBABILITY, REAL, Link
 from glmmjax._special import softplus
-from glmmjax.families._family import Bound, Family, Given, choose_link, inside
+from glmmjax.families._family import Bound, Family, choose_link, inside, no_deviance
 from glmmjax.families.cumulative import log_probability
+from glmmjax.families.gaussian import gaussian
+from glmmjax.families.lognormal import lognormal
 
 _NORMAL = PROBABILITY["probit"]
 _LOG_LINKS = {name: POSITIVE[name] for name in ("log", "identity")}
@@ -68,38 +71,6 @@ def _log_base(log_scale: bool, y: Any, trials: Any) -> Any:
     return np.where(exact, own, 0.0)
 
 
-def _variance(at: Given) -> Any:
-    return at.phi**2 + 0.0 * at.mu
-
-
-def _log_scale(at: Given) -> tuple[Any, Any]:
-    """Mean and standard deviation of log y."""
-    variance = np.log1p((at.phi / at.mu) ** 2)
-    return np.log(at.mu) - 0.5 * variance, np.sqrt(variance)
-
-
-def _simulate_gaussian(rng: np.random.Generator, at: Given) -> Any:
-    return rng.normal(at.mu, at.phi)
-
-
-def _simulate_lognormal(rng: np.random.Generator, at: Given) -> Any:
-    return np.exp(rng.normal(*_log_scale(at)))
-
-
-def _gaussian_cdf(y: Any, at: Given) -> Any:
-    from scipy.special import ndtr
-
-    return ndtr((y - at.mu) / at.phi)
-
-
-def _lognormal_cdf(y: Any, at: Given) -> Any:
-    from scipy.special import ndtr
-
-    mean, sd = _log_scale(at)
-    with np.errstate(divide="ignore"):
-        return ndtr((np.log(np.maximum(y, 0.0)) - mean) / sd)
-
-
 def _in_support(positive: bool, y: Any, trials: Any) -> Any:
     y, upper = np.asarray(y, dtype=float), np.asarray(trials, dtype=float)
     known = ~np.isnan(y) & ~np.isnan(upper) & (y <= upper) & ~((y == upper) & np.isinf(y))
@@ -115,12 +86,21 @@ def _middle(y: Any, trials: Any) -> Any:
     return np.where(known, middle, np.mean(middle[known]) if np.any(known) else 0.0)
 
 
-def _start_variance(mu: Any, trials: Any) -> Any:
-    return np.ones(np.shape(mu))
-
-
-def _square(mu: Any, trials: Any) -> Any:
-    return np.asarray(mu) ** 2
+def _with_censoring(own: Family, nll: Callable[..., Any], links: tuple[str, ...], positive: bool) -> Family:
+    """The censored form of a family: its likelihood, and what is known of an interval; the rest is the family's."""
+    kind = "positive" if positive else "finite"
+    return replace(
+        own,
+        name=f"censored_{own.name}",
+        nll=nll,
+        links=links,
+        log_base=Bound(_log_base, positive),
+        deviance=no_deviance,
+        response="interval",
+        support=f"{kind} numbers, or cens(y, status)",
+        in_support=Bound(_in_support, positive),
+        start_mu=_middle,
+    )
 
 
 def censored_gaussian(link: str | Link | None = None) -> Family:
@@ -131,23 +111,8 @@ def censored_gaussian(link: str | Link | None = None) -> Family:
     >>> censored_gaussian().response
     'interval'
     """
-    return Family(
-        "censored_gaussian",
-        choose_link("censored_gaussian", link, REAL),
-        _gaussian_nll,
-        links=tuple(REAL),
-        log_base=Bound(_log_base, False),
-        has_dispersion=True,
-        variance=_variance,
-        simulate=_simulate_gaussian,
-        cdf=_gaussian_cdf,
-        response="interval",
-        support="finite numbers, or cens(y, status)",
-        in_support=Bound(_in_support, False),
-        start_mu=_middle,
-        start_variance=_start_variance,
-        phi_name="residual standard deviation",
-    )
+    own = gaussian(choose_link("censored_gaussian", link, REAL))
+    return _with_censoring(own, _gaussian_nll, tuple(REAL), positive=False)
 
 
 def censored_lognormal(link: str | Link | None = None) -> Family:
@@ -158,20 +123,5 @@ def censored_lognormal(link: str | Link | None = None) -> Family:
     >>> censored_lognormal().link.name
     'log'
     """
-    return Family(
-        "censored_lognormal",
-        choose_link("censored_lognormal", link, _LOG_LINKS),
-        _lognormal_nll,
-        links=tuple(_LOG_LINKS),
-        log_base=Bound(_log_base, True),
-        has_dispersion=True,
-        variance=_variance,
-        simulate=_simulate_lognormal,
-        cdf=_lognormal_cdf,
-        response="interval",
-        support="positive numbers, or cens(y, status)",
-        in_support=Bound(_in_support, True),
-        start_mu=_middle,
-        start_variance=_square,
-        phi_name="standard deviation",
-    )
+    own = lognormal(choose_link("censored_lognormal", link, _LOG_LINKS))
+    return _with_censoring(own, _lognormal_nll, tuple(_LOG_LINKS), positive=True)

@@ -19,17 +19,7 @@ import numpy as np
 
 from glmmjax._errors import FamilyError
 from glmmjax._links import Link
-from glmmjax.families._family import (
-    COUNT_LINKS,
-    Bound,
-    Family,
-    Given,
-    choose_link,
-    in_counts,
-    inside,
-    mean_variance,
-    start_count,
-)
+from glmmjax.families._family import Bound, Family, Given, count_family, inside
 
 LARGEST_COUNT = 5000
 TERMS = 512
@@ -233,21 +223,14 @@ def compois(link: str | Link | None = None) -> Family:
     >>> round(float(compois().variance(Given(2.0, 1.0))), 6)
     2.0
     """
-    return Family(
+    return count_family(
         "compois",
-        choose_link("compois", link, COUNT_LINKS),
+        link,
         Bound(_nll, TERMS),
-        links=tuple(COUNT_LINKS),
         has_dispersion=True,
         variance=_variance,
         simulate=_simulate,
         cdf=_cdf,
-        response="count",
-        support="whole numbers of 0 or more",
-        in_support=in_counts,
-        has_zeros=True,
-        start_mu=start_count,
-        start_variance=mean_variance,
         working_variance=_working_variance,
         phi_name="1 / nu",
         bind=bind_terms,

@@ -19,7 +19,7 @@ import numpy as np
 from glmmjax._errors import FamilyError, did_you_mean
 from glmmjax._links import PROBABILITY, Link
 from glmmjax._special import NUMPY, log1mexp
-from glmmjax.families._family import Bound, Family, Given, Shape, choose_link, is_whole, one
+from glmmjax.families._family import Bound, Family, Given, Shape, in_counts, one, unit_link
 
 LINKS = {name: PROBABILITY[name] for name in ("logit", "probit", "cloglog", "loglog", "cauchit")}
 THRESHOLDS = ("flexible", "symmetric", "equidistant")
@@ -69,19 +69,17 @@ def cumulative(link: str | Link | None = None, threshold: str = "flexible") -> F
     """
     if threshold not in THRESHOLDS:
         raise FamilyError(f"unknown threshold {threshold!r}. {did_you_mean(threshold, THRESHOLDS)}")
-    chosen = choose_link("cumulative", link, LINKS)
-    if chosen.log1m_inverse is None:
-        raise FamilyError(f"family 'cumulative' needs a link onto the unit interval, not {chosen.name!r}.")
     return Family(
         "cumulative",
-        chosen,
+        unit_link("cumulative", link, LINKS),
         _not_bound,
         links=tuple(LINKS),
         sigma=one,
         response="categories",
         support="categories",
-        in_support=_in_support,
+        in_support=in_counts,
         has_zeros=True,
+        without_intercept=("cond", "disp", "nominal"),
         bind=Bound(_bind, threshold),
     )
 
@@ -108,7 +106,7 @@ def _bind(kind: str, family: Family, y: Any, categories: tuple[Any, ...], compon
         predictors=nominal,
         shape=Shape(names, Bound(_natural, (kind, size)), Bound(_start, (kind, size, family.link))),
         probabilities=law,
-        simulate=Bound(_simulate, law),
+        simulate=Bound(simulate_category, law),
         cdf=Bound(_cdf, law),
         categories=tuple(categories),
     )
@@ -197,7 +195,8 @@ def _probabilities(given: tuple[Link, tuple[str, ...]], at: Given) -> np.ndarray
     return np.where(low[..., 1:] < 0.5, np.diff(low, axis=-1), -np.diff(high, axis=-1))
 
 
-def _simulate(law: Bound, rng: np.random.Generator, at: Given) -> Any:
+def simulate_category(law: Bound, rng: np.random.Generator, at: Given) -> np.ndarray:
+    """A category for each row, with the probabilities that ``law`` gives it."""
     return draw_category(rng, law(at))
 
 
@@ -217,7 +216,3 @@ def _cdf(law: Bound, y: Any, at: Given) -> Any:
     last = total.shape[-1] - 1
     picked = np.take_along_axis(total, np.clip(y, 0, last).astype(int)[..., None], axis=-1)[..., 0]
     return np.where(y < 0, 0.0, np.where(y >= last, 1.0, picked))
-
-
-def _in_support(y: Any, trials: Any) -> Any:
-    return is_whole(y)

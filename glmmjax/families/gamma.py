@@ -10,7 +10,7 @@ import numpy as np
 
 from glmmjax._links import POSITIVE, Link
 from glmmjax._special import log_gamma_excess
-from glmmjax.families._family import Family, Given, choose_link, inside
+from glmmjax.families._family import Family, Given, choose_link, in_positive, inside, squared_mean_variance, start_at_y
 
 _LINKS = {name: POSITIVE[name] for name in ("inverse", "log", "identity")}
 
@@ -52,18 +52,6 @@ def _deviance(y: Any, at: Given) -> Any:
     return 2.0 * (ratio - 1.0 - np.log(ratio))
 
 
-def _in_support(y: Any, trials: Any) -> Any:
-    return np.isfinite(y) & (np.asarray(y) > 0)
-
-
-def _start_mu(y: Any, trials: Any) -> Any:
-    return np.asarray(y, dtype=float)
-
-
-def _start_variance(mu: Any, trials: Any) -> Any:
-    return mu**2
-
-
 def Gamma(link: str | Link | None = None) -> Family:
     """The Gamma family with shape ``phi`` and scale ``mu / phi``: ``Var(y) = mu^2 / phi``.
 
@@ -87,8 +75,8 @@ def Gamma(link: str | Link | None = None) -> Family:
         deviance=_deviance,
         response="positive",
         support="positive numbers",
-        in_support=_in_support,
-        start_mu=_start_mu,
-        start_variance=_start_variance,
+        in_support=in_positive,
+        start_mu=start_at_y,
+        start_variance=squared_mean_variance,
         phi_name="shape",
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._links import REAL, Link
-from glmmjax.families._family import Family, Given, choose_link, inside
+from glmmjax.families._family import Family, Given, choose_link, inside, start_at_y
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -44,10 +44,6 @@ def _deviance(y: Any, at: Given) -> Any:
     return (y - at.mu) ** 2
 
 
-def _start_anywhere(y: Any, trials: Any) -> Any:
-    return np.asarray(y, dtype=float)
-
-
 def _start_positive(y: Any, trials: Any) -> Any:
     y = np.asarray(y, dtype=float)
     return np.maximum(y, _floor(y))
@@ -67,7 +63,7 @@ _START = {"log": _start_positive, "inverse": _start_nonzero}
 
 def start_real(link: Link) -> Callable[[Any, Any], Any]:
     """The start means of a response on the real line under a link."""
-    return _START.get(link.name, _start_anywhere)
+    return _START.get(link.name, start_at_y)
 
 
 def gaussian(link: str | Link | None = None) -> Family:

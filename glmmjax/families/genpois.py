@@ -10,17 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._links import Link
-from glmmjax.families._family import (
-    COUNT_LINKS,
-    Family,
-    Given,
-    choose_link,
-    in_counts,
-    inside,
-    log_factorial_base,
-    mean_variance,
-    start_count,
-)
+from glmmjax.families._family import Family, Given, count_family, inside, log_factorial_base
 from glmmjax.families._sums import cdf_by_sums, draw_by_sums
 
 
@@ -82,21 +72,14 @@ def genpois(link: str | Link | None = None) -> Family:
     >>> genpois().variance(Given(2.0, 3.0))
     6.0
     """
-    return Family(
+    return count_family(
         "genpois",
-        choose_link("genpois", link, COUNT_LINKS),
+        link,
         _nll,
-        links=tuple(COUNT_LINKS),
         log_base=log_factorial_base,
         has_dispersion=True,
         variance=_variance,
         simulate=_simulate,
         cdf=_cdf,
-        response="count",
-        support="whole numbers of 0 or more",
-        in_support=in_counts,
-        has_zeros=True,
-        start_mu=start_count,
-        start_variance=mean_variance,
         phi_name="index of dispersion",
     )

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._links import POSITIVE, Link
-from glmmjax.families._family import Family, Given, choose_link, inside
-from glmmjax.families.lognormal import in_positive
+from glmmjax.families._family import Family, Given, choose_link, in_positive, inside, start_at_y
 
 _LINKS = {name: POSITIVE[name] for name in ("log", "inverse", "identity")}
 
@@ -56,10 +55,6 @@ def _sigma(phi: Any) -> Any:
     return np.sqrt(phi)
 
 
-def _start_mu(y: Any, trials: Any) -> Any:
-    return np.asarray(y, dtype=float)
-
-
 def _start_variance(mu: Any, trials: Any) -> Any:
     return mu**3
 
@@ -90,7 +85,7 @@ def inverse_gaussian(link: str | Link | None = None) -> Family:
         response="positive",
         support="positive numbers",
         in_support=in_positive,
-        start_mu=_start_mu,
+        start_mu=start_at_y,
         start_variance=_start_variance,
         phi_name="dispersion parameter",
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from glmmjax._links import POSITIVE, Link
 from glmmjax._special import softplus
-from glmmjax.families._family import Family, Given, choose_link, inside
+from glmmjax.families._family import Family, Given, choose_link, in_positive, inside, squared_mean_variance, start_at_y
 
 _LINKS = {name: POSITIVE[name] for name in ("log", "identity", "inverse")}
 
@@ -55,19 +55,6 @@ def _cdf(y: Any, at: Given) -> Any:
         return ndtr((np.log(np.maximum(y, 0.0)) - mean) / sd)
 
 
-def in_positive(y: Any, trials: Any) -> Any:
-    """Where ``y`` is a positive number."""
-    return np.isfinite(y) & (np.asarray(y) > 0)
-
-
-def _start_mu(y: Any, trials: Any) -> Any:
-    return np.asarray(y, dtype=float)
-
-
-def _start_variance(mu: Any, trials: Any) -> Any:
-    return mu**2
-
-
 def lognormal(link: str | Link | None = None) -> Family:
     """The lognormal family: ``log y ~ N(log mu - s^2 / 2, s^2)``, ``s^2 = log(1 + (phi / mu)^2)``: ``Var(y) = phi^2``.
 
@@ -90,7 +77,7 @@ def lognormal(link: str | Link | None = None) -> Family:
         response="positive",
         support="positive numbers",
         in_support=in_positive,
-        start_mu=_start_mu,
-        start_variance=_start_variance,
+        start_mu=start_at_y,
+        start_variance=squared_mean_variance,
         phi_name="standard deviation",
     )

@@ -10,18 +10,7 @@ import numpy as np
 
 from glmmjax._links import Link
 from glmmjax._special import log_rising, softplus
-from glmmjax.families._family import (
-    COUNT_LINKS,
-    Family,
-    Given,
-    choose_link,
-    in_counts,
-    inside,
-    log_factorial_base,
-    mean_variance,
-    nbinom_cdf,
-    start_count,
-)
+from glmmjax.families._family import Family, Given, count_family, inside, log_factorial_base, nbinom_cdf
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -58,21 +47,14 @@ def nbinom1(link: str | Link | None = None) -> Family:
     >>> nbinom1().variance(Given(2.0, 0.5))
     3.0
     """
-    return Family(
+    return count_family(
         "nbinom1",
-        choose_link("nbinom1", link, COUNT_LINKS),
+        link,
         _nll,
-        links=tuple(COUNT_LINKS),
         log_base=log_factorial_base,
         has_dispersion=True,
         variance=_variance,
         simulate=_simulate,
         cdf=_cdf,
-        has_zeros=True,
-        response="count",
-        support="whole numbers of 0 or more",
-        in_support=in_counts,
-        start_mu=start_count,
-        start_variance=mean_variance,
         phi_name="dispersion parameter",
     )

@@ -11,19 +11,7 @@ import numpy as np
 
 from glmmjax._links import Link
 from glmmjax._special import log_rising, softplus
-from glmmjax.families._family import (
-    COUNT_LINKS,
-    Family,
-    Given,
-    Shape,
-    choose_link,
-    in_counts,
-    inside,
-    log_factorial_base,
-    mean_variance,
-    nbinom_cdf,
-    start_count,
-)
+from glmmjax.families._family import Family, Given, Shape, count_family, inside, log_factorial_base, nbinom_cdf
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -76,22 +64,15 @@ def nbinom12(link: str | Link | None = None, size: float | None = None) -> Famil
     >>> nbinom12().variance(Given(2.0, 0.5, psi=(4.0,)))
     4.0
     """
-    return Family(
+    return count_family(
         "nbinom12",
-        choose_link("nbinom12", link, COUNT_LINKS),
+        link,
         _nll,
-        links=tuple(COUNT_LINKS),
         log_base=log_factorial_base,
         has_dispersion=True,
         shape=Shape(("size",), _natural, _start, None if size is None else (log(size),)),
         variance=_variance,
         simulate=_simulate,
         cdf=_cdf,
-        response="count",
-        support="whole numbers of 0 or more",
-        in_support=in_counts,
-        has_zeros=True,
-        start_mu=start_count,
-        start_variance=mean_variance,
         phi_name="linear coefficient",
     )

@@ -10,19 +10,7 @@ import numpy as np
 
 from glmmjax._links import Link
 from glmmjax._special import log_rising, softplus
-from glmmjax.families._family import (
-    COUNT_LINKS,
-    Family,
-    Given,
-    choose_link,
-    in_counts,
-    inside,
-    log_factorial_base,
-    log_ratio,
-    mean_variance,
-    nbinom_cdf,
-    start_count,
-)
+from glmmjax.families._family import Family, Given, count_family, inside, log_factorial_base, log_ratio, nbinom_cdf
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -67,11 +55,10 @@ def nbinom2(link: str | Link | None = None) -> Family:
     >>> nbinom2().variance(Given(2.0, 4.0))
     3.0
     """
-    return Family(
+    return count_family(
         "nbinom2",
-        choose_link("nbinom2", link, COUNT_LINKS),
+        link,
         _nll,
-        links=tuple(COUNT_LINKS),
         log_base=log_factorial_base,
         shared_nll=_shared_nll,
         has_dispersion=True,
@@ -79,11 +66,5 @@ def nbinom2(link: str | Link | None = None) -> Family:
         simulate=_simulate,
         cdf=_cdf,
         deviance=_deviance,
-        has_zeros=True,
-        response="count",
-        support="whole numbers of 0 or more",
-        in_support=in_counts,
-        start_mu=start_count,
-        start_variance=mean_variance,
         phi_name="dispersion parameter",
     )

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._links import PROBABILITY, Link
-from glmmjax._special import log1mexp
-from glmmjax.families._family import Family, Given, Shape, inside, sigmoid
-from glmmjax.families.beta import beta_nll, start_unit, start_unit_variance, unit_link
+from glmmjax._special import NUMPY, log1mexp
+from glmmjax.families._family import Family, Given, Shape, inside, unit_link
+from glmmjax.families.beta import beta_nll, start_unit, start_unit_variance
 
 _LOGIT = PROBABILITY["logit"]
 
@@ -52,7 +52,7 @@ def _log_base(y: Any, trials: Any) -> Any:
 def _weights(at: Given) -> tuple[Any, Any]:
     """The probabilities of the interior and of one."""
     cond = np.asarray(at.eta["cond"])
-    above, one = sigmoid(cond - at.psi[0]), sigmoid(cond - at.psi[1])
+    above, one = (_LOGIT.inverse(cond - cut, NUMPY) for cut in at.psi)
     return above - one, one
 
 

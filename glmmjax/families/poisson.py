@@ -8,18 +8,7 @@ from typing import Any
 import numpy as np
 
 from glmmjax._links import Link
-from glmmjax.families._family import (
-    COUNT_LINKS,
-    Family,
-    Given,
-    choose_link,
-    in_counts,
-    inside,
-    log_factorial_base,
-    log_ratio,
-    mean_variance,
-    one,
-)
+from glmmjax.families._family import Family, Given, count_family, inside, log_factorial_base, log_ratio, one
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -60,21 +49,15 @@ def poisson(link: str | Link | None = None) -> Family:
     >>> poisson().links
     ('log', 'identity', 'sqrt')
     """
-    return Family(
+    return count_family(
         "poisson",
-        choose_link("poisson", link, COUNT_LINKS),
+        link,
         _nll,
-        links=tuple(COUNT_LINKS),
         log_base=log_factorial_base,
         variance=_variance,
         sigma=one,
         simulate=_simulate,
         cdf=_cdf,
         deviance=_deviance,
-        has_zeros=True,
-        response="count",
-        support="whole numbers of 0 or more",
-        in_support=in_counts,
         start_mu=_start_mu,
-        start_variance=mean_variance,
     )

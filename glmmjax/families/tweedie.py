@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._errors import FamilyError
-from glmmjax._links import POSITIVE, Link
-from glmmjax._special import JAX, log_gamma_excess, softplus
-from glmmjax.families._family import Family, Given, Shape, choose_link, inside, sigmoid
+from glmmjax._links import POSITIVE, PROBABILITY, Link
+from glmmjax._special import JAX, NUMPY, log_gamma_excess, softplus
+from glmmjax.families._family import Family, Given, Shape, choose_link, inside
 
 # Terms of the series. It is a bell around m of variance m (p - 1): a stretch of nine standard deviations to either side
 # is summed, with a stride where it is longer, which for a smooth bell is as good as every term.
@@ -93,7 +93,7 @@ def _log_base(y: Any, trials: Any) -> Any:
 
 
 def _natural(psi: Any) -> Any:
-    return 1.0 + sigmoid(psi)
+    return 1.0 + PROBABILITY["logit"].inverse(np.asarray(psi), NUMPY)
 
 
 def _start(y: Any, trials: Any) -> Any:

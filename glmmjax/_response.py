@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glmmjax._coding import Scope, code_expression, read_column, used_columns
+from glmmjax._coding import Scope, evaluate, read_column, used_columns
 from glmmjax._errors import DataError, ResponseError
 from glmmjax._frames import Frame, Series, Table
 from glmmjax._tokens import split_at, text_of, tokenize
@@ -156,12 +156,12 @@ def _categories(text: str, frame: Frame, scope: Scope, weights: np.ndarray) -> R
 
 def _intervals(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) -> tuple[np.ndarray, np.ndarray]:
     """The lower and upper ends of cens(y, status) and cens(y, status, upper)."""
-    y = code_expression(parts[0], frame, scope, f"{parts[0]!r} of the response {text!r}")[0]
+    y = evaluate(parts[0], frame, scope, f"{parts[0]!r} of the response {text!r}")
     series = _column(parts[1], frame)
     if series is not None and hasattr(series, "cat"):
         labels = [str(value) for value in series]
     else:
-        given = code_expression(parts[1], frame, scope, f"{parts[1]!r} of the response {text!r}")[0]
+        given = evaluate(parts[1], frame, scope, f"{parts[1]!r} of the response {text!r}")
         labels = [f"{value:g}" for value in given]
     codes = np.array([_CENSORING_CODES.get(label, 9) for label in labels])
     if np.any(codes == 9):
@@ -173,7 +173,7 @@ def _intervals(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) ->
     interval = codes == CENSORING["interval"]
     upper = y
     if len(parts) == 3:
-        upper = code_expression(parts[2], frame, scope, f"{parts[2]!r} of the response {text!r}")[0]
+        upper = evaluate(parts[2], frame, scope, f"{parts[2]!r} of the response {text!r}")
         _require(~interval | (upper > y), text, upper, frame, "is not above the lower end", "correct the interval")
     elif np.any(interval):
         raise ResponseError(f"{text} has rows censored to an interval: give their upper ends, cens(y, status, upper).")
@@ -186,7 +186,7 @@ def _numbers(text: str, frame: Frame, scope: Scope, trials_allowed: bool) -> tup
     """Return the values of a one-part response, and the levels where it was a factor."""
     series = _column(text, frame)
     if series is None:
-        return code_expression(text, frame, scope, f"the response {text!r}")[0], None
+        return evaluate(text, frame, scope, f"the response {text!r}"), None
     name = tokenize(text)[0].name
     if not hasattr(series, "cat"):
         return read_column(name, frame, f"the response {text!r}"), None
@@ -213,7 +213,7 @@ def _factor(name: str, series: Series, frame: Frame, trials_allowed: bool) -> tu
 
 def _successes(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) -> tuple[np.ndarray, np.ndarray]:
     """Return the successes and trials of cbind(successes, failures)."""
-    counts = [code_expression(part, frame, scope, f"{part!r} of the response {text!r}")[0] for part in parts]
+    counts = [evaluate(part, frame, scope, f"{part!r} of the response {text!r}") for part in parts]
     successes, failures = counts
     _require(successes >= 0, text, successes, frame, "is a negative number of successes", "correct the row")
     bad = np.flatnonzero(failures < 0)

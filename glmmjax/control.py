@@ -9,6 +9,7 @@ from glmmjax.optimizer import MAX_ITERATIONS, TOLERANCE
 
 OPTIMIZERS = ("newton", "jaxopt-bfgs", "jaxopt-lbfgs", "scipy-bfgs", "scipy-l-bfgs-b")
 RANK_DEFICIENT = ("drop", "raise")
+COMPILATIONS = ("auto", "quick", "full")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Control:
             has been reached so far is returned with a status that says so.
         structure: how the Hessian in the random effects of a formula is factored: "blocks", "crossed" (a table of every
             pair of groups) or "linked" (the pairs that occur); None chooses, and ``fit.structure`` tells.
+        compilation: "auto" compiles a program for the CPU quickly at first, and once more with all optimizations when
+            its runs so far, or the size of the data, repay that; "quick" and "full" do the one or the other at once.
+            Estimates agree to rounding.
         rank_deficient: "drop" columns of X that earlier ones determine, with a note, or "raise" an error.
 
     Raises:
@@ -45,12 +49,15 @@ class Control:
     progress: bool = False
     structure: str | None = None
     rank_deficient: str = "drop"
+    compilation: str = "auto"
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ArgumentError(f"Unknown optimizer {self.optimizer!r}. {did_you_mean(self.optimizer, OPTIMIZERS)}")
         if self.rank_deficient not in RANK_DEFICIENT:
             raise ArgumentError(f"rank_deficient must be one of {RANK_DEFICIENT}, not {self.rank_deficient!r}.")
+        if self.compilation not in COMPILATIONS:
+            raise ArgumentError(f"compilation must be one of {COMPILATIONS}, not {self.compilation!r}.")
         if self.dtype != "float64":
             raise ArgumentError(f"dtype must be 'float64', not {self.dtype!r}: the Laplace approximation needs it.")
         if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, int) or self.max_iter < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 
@@ -26,6 +26,9 @@ class Expansion(NamedTuple):
     hessian: Any
 
 
+Expand: TypeAlias = Callable[[Params, Random, Data], Expansion]
+
+
 @dataclass(frozen=True)
 class JointModel:
     """``f(params, random, data)``: what is optimized, what is integrated out, what is given.
@@ -39,17 +42,24 @@ class JointModel:
         view: (params, random, data) -> the three as the model's owner writes them.
         least_curvature: the least eigenvalue of the Hessian at the modes with which the approximation counts. Without
             log-concavity two modes can merge, where ``log |H|`` has a pole that would pass for a maximum.
+        expand_near: (params, random, data) -> a function like ``expand`` that at this point has its value and its first
+            two derivatives, and is cheaper to differentiate. Default: None, there is none but ``expand``.
 
     All functions are pure and can be traced. Two models are the same if their functions are.
     """
 
-    expand: Callable[[Params, Random, Data], Expansion]
+    expand: Expand
     structure: Structure
     members: Callable[[Data], Any]
     unflatten: Callable[[Array, Data], Params]
     report: Callable[[Params, Data], Any]
     view: Callable[[Params, Random, Data], tuple[Params, Any, Data]]
     least_curvature: float = 0.0
+    expand_near: Callable[[Params, Random, Data], Expand] | None = None
+
+    def near(self, params: Params, random: Random, data: Data) -> Expand:
+        """``expand``, or what takes its place for two derivatives at this point."""
+        return self.expand if self.expand_near is None else self.expand_near(params, random, data)
 
     def nll(self, params: Params, random: Random, data: Data) -> Array:
         """The joint negative log-likelihood f."""

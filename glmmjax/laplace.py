@@ -16,6 +16,7 @@ Tierney & Kadane (1986), J. Am. Stat. Assoc. 81; Kristensen et al. (2016), J. St
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -61,8 +62,8 @@ def marginal_nll(model: JointModel, params: Params, start: Random, data: Data) -
 
 def marginal_gradient(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
     """Value and gradient at the flat parameters (k,), searching the modes from ``start``; other derivatives NaN."""
-    u, stats, at = _expand_at_modes(model, flat, start, data)
-    g, V = _gradient(model, data, flat, u)
+    u, stats, expand = _at_modes(model, flat, start, data)
+    at, g, V = _gradient(model, expand, flat, u, data)
     unknown = tuple(jnp.full((*x.shape, flat.size), jnp.nan) for x in u)
     hessian = jnp.full((flat.size, flat.size), jnp.nan)
     return Marginal(_value(model, at, stats, data), g, hessian, u, unknown, V, stats)
@@ -70,14 +71,15 @@ def marginal_gradient(model: JointModel, flat: Array, start: Random, data: Data)
 
 def marginal_derivatives(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
     """Value, gradient and Hessian at the flat parameters (k,), searching the modes from ``start``."""
-    u, stats, at = _expand_at_modes(model, flat, start, data)
+    u, stats, expand = _at_modes(model, flat, start, data)
+    at = expand(flat, u)
 
     def modes_move(direction: Array) -> Random:
-        _, score_dot = jax.jvp(lambda x: model.score(model.unflatten(x, data), u, data), (flat,), (direction,))
+        _, score_dot = jax.jvp(lambda x: expand(x, u).score, (flat,), (direction,))
         return tuple(-v for v in solve_hessian(model, at.hessian, score_dot, data))
 
     def gradient(x: Array, u: Random) -> tuple[Array, Random]:
-        return _gradient(model, data, x, u)
+        return _gradient(model, expand, x, u, data)[1:]
 
     def follow(direction: Array) -> tuple[Array, Random, Array, Random]:
         u_dot = modes_move(direction)
@@ -104,21 +106,27 @@ def marginal_derivatives(model: JointModel, flat: Array, start: Random, data: Da
     return Marginal(_value(model, at, stats, data), g, 0.5 * (hessian + hessian.T), u, jacobian, V, stats)
 
 
-def _expand_at_modes(model: JointModel, flat: Array, start: Random, data: Data) -> tuple[Random, Stats, Expansion]:
+def _at_modes(
+    model: JointModel, flat: Array, start: Random, data: Data
+) -> tuple[Random, Stats, Callable[[Array, Random], Expansion]]:
+    """The modes, how their search ended, and the expansion near them as a function of (flat, u)."""
     params = model.unflatten(flat, data)
     u, stats = find_modes(model, params, start, data)
-    return u, stats, model.expand(params, u, data)
+    near = model.near(params, u, data)
+    return u, stats, lambda x, u: near(model.unflatten(x, data), u, data)
 
 
-def _gradient(model: JointModel, data: Data, x: Array, u: Random) -> tuple[Array, Random]:
-    """The gradient in the flat parameters if u are the modes there, and the diagonal blocks of ``H^-1``."""
+def _gradient(
+    model: JointModel, expand: Callable[[Array, Random], Expansion], x: Array, u: Random, data: Data
+) -> tuple[Expansion, Array, Random]:
+    """The expansion at (x, u), the gradient there if u are the modes, and the diagonal blocks of ``H^-1``."""
     structure, members = model.structure, model.members(data)
-    at, pull = jax.vjp(lambda x: model.expand(model.unflatten(x, data), u, data), x)
+    at, pull = jax.vjp(lambda x: expand(x, u), x)
     V_half = jax.grad(lambda H: 0.5 * structure.logdet(H, members))(at.hessian)
-    h_u = jax.vjp(lambda u: model.hessian(model.unflatten(x, data), u, data), u)[1](V_half)[0]
+    h_u = jax.vjp(lambda u: expand(x, u).hessian, u)[1](V_half)[0]
     w = solve_hessian(model, at.hessian, h_u, data)
     g = pull(Expansion(jnp.ones_like(at.pieces), tuple(-v for v in w), V_half))[0]
-    return g, tuple(v + jnp.swapaxes(v, 0, 1) for v in structure.diagonal(V_half, members))
+    return at, g, tuple(v + jnp.swapaxes(v, 0, 1) for v in structure.diagonal(V_half, members))
 
 
 def _value(model: JointModel, at: Expansion, stats: Stats, data: Data) -> Array:

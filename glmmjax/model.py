@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from itertools import combinations_with_replacement
 from typing import Any
 
 import jax
@@ -23,9 +24,9 @@ from glmmjax._types import Array, Params, Random
 from glmmjax.families import Family
 from glmmjax.hessians import BorderedHessian, BorderedMatrix, identity
 from glmmjax.hessians._levels import product, sum_by, take
-from glmmjax.joint import Expansion, JointModel
+from glmmjax.joint import Expand, Expansion, JointModel
 from glmmjax.layout import Layout, ModelData, beta_name
-from glmmjax.rowwise import derivatives
+from glmmjax.rowwise import derivatives, known_near
 
 # Of the spherical effects, whose prior has curvature one, where a mixture lets their posterior have several modes.
 LEAST_CURVATURE = 0.1
@@ -75,15 +76,40 @@ def joint_model(layout: Layout) -> JointModel:
     by_level = [layout.terms_at(k) for k in range(n_levels)]
     component = [[layout.terms[t].component for t in terms for _ in range(layout.terms[t].width)] for terms in by_level]
     moving = tuple(c for c in layout.components if c in layout.random_components or (layout.reml and c == "cond"))
+    pairs = tuple(combinations_with_replacement(moving, 2))
 
     def expand(params: Params, random: Random, data: ModelData) -> Expansion:
         params, u = _split(layout, params, random)
         eta = predictors(layout, params, u, data)
+        return assembled(params, u, data, eta, by_row(eta, params, data))
+
+    def near(params: Params, random: Random, data: ModelData) -> Expand:
+        params, u = _split(layout, params, random)
+        eta = predictors(layout, params, u, data)
+        point = _with_shape(family, eta, params)
+        rows = known_near(lambda point: jnp.stack(by_row(point, point, data)), point, _directions(point))
+
+        def expand_near(params: Params, random: Random, data: ModelData) -> Expansion:
+            params, u = _split(layout, params, random)
+            eta = predictors(layout, params, u, data)
+            return assembled(params, u, data, eta, list(rows(_as_rows(_with_shape(family, eta, params)))))
+
+        return expand_near
+
+    def by_row(eta: Mapping[str, Array], params: Params, data: ModelData) -> list[Array]:
+        """l (n,), then its derivatives in the predictors that move: each first one, each second one."""
 
         def observed(moved: Mapping[str, Array]) -> Array:
             return data.weights * density(family, {**eta, **moved}, params, data)
 
         value, slope, curvature = derivatives(observed, {c: eta[c] for c in moving})
+        return [value, *(slope[c] for c in moving), *(curvature[pair] for pair in pairs)]
+
+    def assembled(params: Params, u: Random, data: ModelData, eta: Mapping[str, Array], rows: list[Array]) -> Expansion:
+        value, first, second = rows[0], rows[1 : len(moving) + 1], rows[len(moving) + 1 :]
+        slope = dict(zip(moving, first, strict=True))
+        curvature = dict(zip(pairs, second, strict=True))
+        curvature |= {(b, a): rows for (a, b), rows in curvature.items()}
         pieces = inner.sum_rows(value, data.members)
         for k, level in enumerate(u):
             pieces = pieces + inner.sum_blocks(0.5 * jnp.sum(level**2, axis=0), k, data.members)
@@ -128,7 +154,9 @@ def joint_model(layout: Layout) -> JointModel:
 
     structure = BorderedHessian(inner, layout.reml, integrated=True) if layout.reml else inner
     least = LEAST_CURVATURE if "zi" in layout.random_components else 0.0
-    return JointModel(expand, structure, lambda data: data.members, partial(unflatten, layout), report, view, least)
+    return JointModel(
+        expand, structure, lambda data: data.members, partial(unflatten, layout), report, view, least, near
+    )
 
 
 def density(family: Family, eta: Mapping[str, Array], params: Params, data: ModelData) -> Array:
@@ -178,6 +206,24 @@ def unflatten(layout: Layout, flat: Array, data: ModelData) -> Params:
 
 def _with_shape(family: Family, eta: Mapping[str, Array], params: Params) -> Mapping[str, Array]:
     return eta if family.shape is None else {**eta, "psi": params["psi"]}
+
+
+def _directions(point: Mapping[str, Array]) -> dict[str, Array]:
+    """The directions (s, ...) in which each predictor of every row, or each shape parameter of all, moves by one."""
+    sizes = {name: len(x) if name == "psi" else 1 for name, x in sorted(point.items())}
+    total, basis, first = sum(sizes.values()), {}, 0
+    for name, size in sizes.items():
+        own = np.eye(total)[:, first : first + size]
+        basis[name] = own if name == "psi" else jnp.broadcast_to(own, (total, len(point[name])))
+        first += size
+    return basis
+
+
+def _as_rows(point: Mapping[str, Array]) -> Array:
+    """The predictors and shape parameters as rows (s, n), in the order of :func:`_directions`."""
+    n = max(len(x) for name, x in point.items() if name != "psi")
+    parts = [x[:, None] if name == "psi" else x[None] for name, x in sorted(point.items())]
+    return jnp.concatenate([jnp.broadcast_to(x, (len(x), n)) for x in parts])
 
 
 def _split(layout: Layout, params: Params, random: Random) -> tuple[Params, Random]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -102,29 +103,66 @@ def jaxopt_program(
 
 # Every program holds hundreds of memory maps, of which a process has a limited number: only the last ones are kept.
 MAX_PROGRAMS = 64
-_compiled: OrderedDict[Any, Any] = OrderedDict()
+
+# Most of the wait for a first fit is the compiler's optimization, which a few small fits do not repay: it makes them
+# about four times faster and takes about five times longer. So a program is first compiled with these options, and
+# in full once the numbers that it was given over all its runs would have repaid that. The rule counts and does not
+# time, so that the same script always runs the same programs.
+QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False}
+ENOUGH_WORK = 2_000_000
+WORK_OF_A_RUN = 5_000
 
 
-def compiled(program: Any, static: tuple[Any, ...], arguments: tuple[Any, ...]) -> tuple[Any, float]:
+@dataclass
+class _Entry:
+    """A compiled program, whether it was compiled quickly, and the work it was asked for so far."""
+
+    executable: Any
+    quick: bool
+    work: int
+
+
+_compiled: OrderedDict[Any, _Entry] = OrderedDict()
+
+
+def compiled(
+    program: Any, static: tuple[Any, ...], arguments: tuple[Any, ...], compilation: str = "auto"
+) -> tuple[Any, float]:
     """The compiled form of ``program(*static, *arguments)`` for these shapes, and the seconds it took to get it now.
 
-    It comes from this process, from the cache on disk where one is enabled, or from the compiler. Call inside
-    :func:`glmmjax._precision.double_precision`.
+    It comes from this process, from the cache on disk where one is enabled, or from the compiler. ``compilation`` is
+    that of :class:`glmmjax.Control`. Call inside :func:`glmmjax._precision.double_precision`.
     """
     leaves, tree = jax.tree.flatten(arguments)
     shapes = tuple((x.shape, x.dtype.str) for x in leaves)
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
     key = (program, static, tree, shapes, device)
-    if key in _compiled:
-        _compiled.move_to_end(key)
-        return _compiled[key], 0.0
+    entry = _compiled.pop(key, None)
+    work = sum(x.size for x in leaves) + WORK_OF_A_RUN + (entry.work if entry else 0)
+    platform = device.platform if device is not None else jax.default_backend()
+    in_full = compilation == "full" or (compilation == "auto" and work > ENOUGH_WORK) or platform != "cpu"
     began = time.perf_counter()
-    signature = (str(tree), shapes, str(device))
-    executable = compilation_cache.read(program, static, signature)
-    if executable is None:
-        executable = jax.jit(partial(program, *static)).lower(*arguments).compile()
-        compilation_cache.write(program, static, signature, executable)
-    _compiled[key] = executable
+    if entry is None or (in_full and entry.quick):
+        signature = (str(tree), shapes, str(device))
+        entry = _Entry(*_made(program, static, arguments, signature, in_full), work)
+        seconds = time.perf_counter() - began
+    else:
+        entry.work, seconds = work, 0.0
+    _compiled[key] = entry
     if len(_compiled) > MAX_PROGRAMS:
         _compiled.popitem(last=False)
-    return executable, time.perf_counter() - began
+    return entry.executable, seconds
+
+
+def _made(
+    program: Any, static: tuple[Any, ...], arguments: tuple[Any, ...], signature: Any, in_full: bool
+) -> tuple[Any, bool]:
+    """The program from the disk, in full where it is there, or compiled and stored; and whether it is a quick one."""
+    for quick in (False,) if in_full else (False, True):
+        executable = compilation_cache.read(program, static, (signature, quick))
+        if executable is not None:
+            return executable, quick
+    lowered = jax.jit(partial(program, *static)).lower(*arguments)
+    executable = lowered.compile() if in_full else lowered.compile(compiler_options=QUICK)
+    compilation_cache.write(program, static, (signature, not in_full), executable)
+    return executable, not in_full

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
 
 import jax
@@ -49,11 +51,69 @@ def jets(f: Callable[[Array], Array], E: Array) -> tuple[Array, Array, Array]:
     >>> curvature[:, :, 0].tolist()
     [[2.0, 2.0], [2.0, 0.0]]
     """
-    basis = jnp.broadcast_to(jnp.eye(len(E))[:, :, None], (len(E), *E.shape))
+    return _second_order(f, E, jnp.broadcast_to(jnp.eye(len(E))[:, :, None], (len(E), *E.shape)))
 
-    def second(a: Array, b: Array) -> tuple[Array, Array, Array]:
-        (value, slope), (_, curvature) = jax.jvp(lambda E: jax.jvp(f, (E,), (a,)), (E,), (b,))
-        return value, slope, curvature
 
-    over_b = jax.vmap(second, in_axes=(None, 0), out_axes=(None, None, 0))
-    return jax.vmap(over_b, in_axes=(0, None), out_axes=(None, 0, 0))(basis, basis)
+def known_near(f: Callable[[Any], Array], point: Any, basis: Any) -> Callable[[Array], Array]:
+    """A function that at one point has the value and the first two derivatives of ``f``, as cheap as looking them up.
+
+    ``f`` (..., n) acts on each row of ``point`` alone, whose s arguments move along the s directions of ``basis``. What
+    is returned takes the arguments as rows (s, n): wherever these are computed from, its derivatives there are the
+    exact ones of ``f`` to second order, and a third is refused.
+
+    >>> g = known_near(lambda E: E[0] ** 2 * E[1], jnp.ones((2, 3)), jnp.eye(2)[:, :, None] * jnp.ones(3))
+    >>> float(jax.grad(lambda x: g(jnp.full((2, 3), x)).sum())(1.0))
+    9.0
+    """
+    derivatives = _second_order(f, point, basis)
+    return lambda E: _known(E, *derivatives)
+
+
+def _second_order(f: Callable[[Any], Array], point: Any, basis: Any) -> tuple[Array, Array, Array]:
+    """``f``, its first (s, ...) and its second derivatives (s, s, ...) along the directions of ``basis``."""
+
+    def first(point: Any) -> tuple[Array, Array]:
+        value, along = jax.linearize(f, point)
+        return value, jax.vmap(jax.lax.optimization_barrier(along))(basis)
+
+    (value, slope), along = jax.linearize(first, point)
+    return value, slope, jax.vmap(jax.lax.optimization_barrier(along))(basis)[1]
+
+
+@jax.custom_jvp
+def _known(E: Array, value: Array, slope: Array, curvature: Array) -> Array:
+    return value
+
+
+@_known.defjvp
+def _known_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    E, value, slope, curvature = primals  # the value again as a function of E, for a derivative around this one
+    return _known(E, value, slope, curvature), _moved(_known_slope(E, slope, curvature), tangents[0])
+
+
+@jax.custom_jvp
+def _known_slope(E: Array, slope: Array, curvature: Array) -> Array:
+    return slope
+
+
+@_known_slope.defjvp
+def _known_slope_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    E, slope, curvature = primals
+    return _known_slope(E, slope, curvature), _moved(_known_curvature(E, curvature), tangents[0])
+
+
+@jax.custom_jvp
+def _known_curvature(E: Array, curvature: Array) -> Array:
+    return curvature
+
+
+@_known_curvature.defjvp
+def _known_curvature_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    raise NotImplementedError("only two derivatives of the rows are known here")
+
+
+def _moved(derivative: Array, E_dot: Array) -> Array:
+    """``sum_a derivative[a] E_dot[a]``: (s, ..., n) and (s, n) -> (..., n)."""
+    # one term after the other: the compiler's reductions over a leading axis cost twenty times as much
+    terms = [slope * move for slope, move in zip(derivative, E_dot, strict=True)]
+    return reduce(add, terms)

@@ -113,7 +113,7 @@ def _newton(
     """Newton steps from ``state`` to the end, or ``budget`` of them."""
     whole = 1 if control.progress else control.max_iter
     given = (T, np.array(control.tol), np.array(control.max_iter), np.array(budget or whole), data)
-    program, seconds = compiled(newton_program, (problem.source, exact), (state, *given))
+    program, seconds = compiled(newton_program, (problem.source, exact), (state, *given), control.compilation)
     state, report = program(state, *given)
     try:
         while not budget and int(state.outcome) == Outcome.RUNNING:
@@ -143,9 +143,9 @@ def _quasi_newton(
     x, tolerance = np.zeros(T.shape[1]), np.sqrt(control.tol)
     if kind == "jaxopt":
         given = (x, T, flat, np.array(tolerance), np.array(control.max_iter), modes, data)
-        program, seconds = compiled(jaxopt_program, (problem.source, method), given)
+        program, seconds = compiled(jaxopt_program, (problem.source, method), given, control.compilation)
         return flat + T @ np.asarray(program(*given)), seconds
-    program, seconds = compiled(gradient_program, (problem.source,), (x, T, flat, modes, data))
+    program, seconds = compiled(gradient_program, (problem.source,), (x, T, flat, modes, data), control.compilation)
     last = [modes]  # each search for the modes starts at the last ones found
 
     def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:

@@ -20,6 +20,7 @@ from glmmjax.joint import JointModel
 from glmmjax.laplace import Marginal, marginal_derivatives
 from glmmjax.layout import Layout, ModelData, lay_out
 from glmmjax.model import joint_model, unflatten
+from glmmjax.programs import QUICK
 from glmmjax.start import orthonormal_scale, start_values
 
 STRUCTURES = {
@@ -95,7 +96,7 @@ def compiled_marginal(layout: Layout) -> Any:
     def derivatives(flat: Any, modes: Any, data: ModelData) -> Marginal:
         return marginal_derivatives(joint_model(layout), flat, modes, data)
 
-    return jax.jit(derivatives)
+    return jax.jit(derivatives, compiler_options=QUICK)
 
 
 def problem(family: str, structure: str, frame: pd.DataFrame | None = None) -> Problem:

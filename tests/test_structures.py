@@ -19,6 +19,7 @@ from glmmjax.custom import LikelihoodSpec, joint_model, shape_of
 from glmmjax.formula_fit import formula_problem
 from glmmjax.laplace import marginal_derivatives, marginal_nll
 from glmmjax.layout import lay_out
+from glmmjax.programs import QUICK
 from glmmjax.promises import path_name, store
 from glmmjax.solving import Problem
 
@@ -88,7 +89,7 @@ NAMES = ["dense", "banded", "sparse", "blocks", "bordered", "linked"]
 )
 def test_exact_derivatives_equal_finite_differences(name: str) -> None:
     found, flat = make(name)
-    compiled = jax.jit(lambda x, u, data: marginal_derivatives(found.model, x, u, data))
+    compiled = jax.jit(lambda x, u, data: marginal_derivatives(found.model, x, u, data), compiler_options=QUICK)
 
     def at(x: np.ndarray) -> Any:
         with double_precision():
@@ -124,9 +125,9 @@ def test_batches_equal_loops_and_jax_differentiates_the_value(name: str) -> None
         return marginal_nll(found.model, found.model.unflatten(x, data), found.modes, data)[0]
 
     with double_precision():
-        each = np.array([float(jax.jit(value)(x, found.data)) for x in many])
-        batch = np.asarray(jax.jit(jax.vmap(value, in_axes=(0, None)))(many, found.data))
-        hessian = np.asarray(jax.jit(jax.hessian(value))(flat, found.data))
+        each = np.array([float(jax.jit(value, compiler_options=QUICK)(x, found.data)) for x in many])
+        batch = np.asarray(jax.jit(jax.vmap(value, in_axes=(0, None)), compiler_options=QUICK)(many, found.data))
+        hessian = np.asarray(jax.jit(jax.hessian(value), compiler_options=QUICK)(flat, found.data))
         exact = jax.jit(lambda x: marginal_derivatives(found.model, x, found.modes, found.data))(flat).hessian
     np.testing.assert_allclose(batch, each, rtol=1e-12)
     np.testing.assert_allclose(hessian, np.asarray(exact), rtol=1e-7, atol=1e-7 * np.max(np.abs(exact)))
@@ -139,7 +140,9 @@ def test_ways_to_keep_crossed_factors_agree(structure: str) -> None:
     flat = problem("poisson", FORMULAS["crossed slope"]).flat
 
     def value(p: Problem) -> float:
-        evaluate = jax.jit(lambda x, u, data: marginal_nll(p.model, p.model.unflatten(x, data), u, data)[0])
+        evaluate = jax.jit(
+            lambda x, u, data: marginal_nll(p.model, p.model.unflatten(x, data), u, data)[0], compiler_options=QUICK
+        )
         with double_precision():
             return float(evaluate(flat, p.modes, p.data))
 

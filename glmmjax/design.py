@@ -31,7 +31,7 @@ from glmmjax._response import read_response, response_columns
 from glmmjax._tokens import words
 from glmmjax.formula import Formula
 
-__all__ = ["Component", "Design", "Term", "build_design", "new_design"]
+__all__ = ["Component", "Design", "Term", "build_design", "new_design", "take_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,6 +317,23 @@ def _new_component(
         for term in (component.terms if groups else ())
     )
     return replace(component, X=X[:, kept], offset=offset if extra is None else offset + extra, terms=terms)
+
+
+def take_rows(design: Design, keep: np.ndarray) -> Design:
+    """The design of some of its rows (n,) bool; groups that lose all theirs stay as groups without rows."""
+
+    def part(component: Component) -> Component:
+        terms = tuple(replace(term, Z=term.Z[keep], index=term.index[keep]) for term in component.terms)
+        return replace(component, X=component.X[keep], offset=component.offset[keep], terms=terms)
+
+    return replace(
+        design,
+        y=design.y[keep],
+        trials=design.trials[keep],
+        weights=design.weights[keep],
+        rows=design.rows[keep],
+        components={name: part(component) for name, component in design.components.items()},
+    )
 
 
 def _columns(formula: Formula, table: Table, scope: Scope) -> tuple[str, ...]:

@@ -292,7 +292,7 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
     names = sorted(params)
     fixed = {**held, **options.fixed}
     flat, free = constrain({name: params[name] for name in names}, fixed)
-    T = free if fixed else _block_diagonal([blocks.get(name, np.eye(len(params[name]))) for name in names])
+    T = free if fixed else block_diagonal([blocks.get(name, np.eye(len(params[name]))) for name in names])
     labels = parameter_names(design, layout, family)
     prepared = time.perf_counter()
     if options.reml:
@@ -349,7 +349,8 @@ def _checked_start(params: dict[str, np.ndarray], start: Mapping[str, Any] | Non
     return params
 
 
-def _block_diagonal(blocks: list[np.ndarray]) -> np.ndarray:
+def block_diagonal(blocks: list[np.ndarray]) -> np.ndarray:
+    """The matrix with these on its diagonal."""
     size = sum(len(block) for block in blocks)
     T, start = np.zeros((size, size)), 0
     for block in blocks:

@@ -6,7 +6,7 @@ repeat the first row with weight zero, added groups have no rows; neither change
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,7 @@ def lay_out(
     covariances: Mapping[str, Covariance] | None = None,
     priors: Mapping[str, str] | str | None = None,
     reml: bool = False,
+    size: Callable[[int], int] = bucket,
 ) -> tuple[Layout, ModelData]:
     """The static layout of a design and its padded NumPy arrays.
 
@@ -116,6 +117,7 @@ def lay_out(
         covariances: covariance structures by name, besides those of :data:`glmmjax.covariance.COVARIANCES`.
         priors: see :func:`glmmjax.priors.read_priors`.
         reml: integrate the fixed effects of the mean out as well.
+        size: the padded number of rows, groups or distinct responses.
 
     Raises:
         FormulaError: a term has an unknown covariance structure.
@@ -136,9 +138,9 @@ def lay_out(
         )
         n_effects[level] += width
 
-    levels = tuple(Level(bucket(len(term.levels)), width) for term, width in zip(finest_first, n_effects, strict=True))
+    levels = tuple(Level(size(len(term.levels)), width) for term, width in zip(finest_first, n_effects, strict=True))
     n = len(design.y)
-    rows = np.arange(bucket(n))
+    rows = np.arange(size(n))
     rows[n:] = 0
     weights = design.weights[rows]
     weights[n:] = 0.0
@@ -155,7 +157,7 @@ def lay_out(
         offset={name: part.offset[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
         Z=tuple(np.ascontiguousarray(term.Z[rows].T) for _, term in design.terms),
         members=members,
-        distinct=_distinct(y, trials, weights) if shared else None,
+        distinct=_distinct(y, trials, weights, size) if shared else None,
         priors=numbers,
     )
     n_psi = 0 if family.shape is None else len(family.shape.start(design.y, design.trials))
@@ -174,11 +176,11 @@ def _names(design: Design, placed: list[TermLayout]) -> tuple[dict[str, tuple[st
     return columns, terms, design.components["cond"].X
 
 
-def _distinct(y: Array, trials: Array, weights: Array) -> tuple[Array, Array, Array]:
+def _distinct(y: Array, trials: Array, weights: Array, size: Callable[[int], int]) -> tuple[Array, Array, Array]:
     """The distinct responses (y, trials) with the sum of the weights of their rows, padded."""
     values, back = np.unique(np.stack([y, trials]), axis=1, return_inverse=True)
     count = np.bincount(back.reshape(-1), weights, minlength=values.shape[1])
-    spare = bucket(values.shape[1]) - values.shape[1]
+    spare = size(values.shape[1]) - values.shape[1]
     y, trials = np.pad(values, ((0, 0), (0, spare)), mode="edge")
     return y, trials, np.pad(count, (0, spare))
 

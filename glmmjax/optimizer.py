@@ -85,10 +85,10 @@ def newton_steps(
     def unfinished(s: NewtonState) -> Array:
         return (s.outcome == Outcome.RUNNING) & (s.iterations < stop)
 
-    return jax.lax.while_loop(unfinished, lambda s: _newton_step(derivatives, T, s, tolerance, max_iter), state)
+    return jax.lax.while_loop(unfinished, lambda s: newton_step(derivatives, T, s, tolerance, max_iter), state)
 
 
-def _newton_step(
+def newton_step(
     derivatives: Derivatives, T: Array, state: NewtonState, tolerance: Array, max_iter: Array
 ) -> NewtonState:
     """Evaluate at the proposed step, accept it or not, propose the next one.

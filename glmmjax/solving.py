@@ -92,6 +92,13 @@ def solve_at(problem: Problem, control: Control, flat: np.ndarray, modes: Random
         return Solution(state, report, seconds)
 
 
+def resume(problem: Problem, control: Control, state: NewtonState, T: np.ndarray) -> NewtonState:
+    """The end of an outer iteration that has come as far as ``state``; NumPy. Call in double precision."""
+    data = jax.device_put(problem.data)
+    ended, _, _ = _newton(problem, control, True, state, T, data)
+    return to_numpy(ended)
+
+
 def check_memory(structure: Structure, n_params: int) -> None:
     """Raise where the structure's own arrays cannot fit into this machine's memory."""
     if not hasattr(os, "sysconf"):

@@ -104,7 +104,7 @@ def _irls(design: Design, family: Family, T: np.ndarray) -> _Working:
 
     def at(coefficients: np.ndarray) -> _Working:
         eta = X @ coefficients + part.offset
-        mu, slope = link.inverse(eta, NUMPY), _slope(link, eta)
+        mu, slope = link.inverse(eta, NUMPY), slope_of(link, eta)
         with np.errstate(divide="ignore", invalid="ignore"):  # a step too far, which usable() sees
             return _Working(coefficients, (y - mu) / slope, slope, mu, eta)
 
@@ -115,7 +115,7 @@ def _irls(design: Design, family: Family, T: np.ndarray) -> _Working:
     mu = np.asarray(family.start_mu(design.y, design.trials), dtype=float)
     mu = np.where(design.weights > 0, mu, np.average(mu, weights=design.weights))
     eta = np.asarray(link.link(mu), dtype=float)
-    slope = _slope(link, eta)
+    slope = slope_of(link, eta)
     center = float(link.link(np.average(mu, weights=design.weights)))
     y = np.where(design.weights > 0, y, mu)  # rows without weight must not count, nor spoil anything
     current = at(np.linalg.lstsq(X, center - part.offset, rcond=None)[0])
@@ -137,7 +137,7 @@ def _irls(design: Design, family: Family, T: np.ndarray) -> _Working:
     return current._replace(beta=T @ current.beta)
 
 
-def _slope(link: Link, eta: np.ndarray) -> np.ndarray:
+def slope_of(link: Link, eta: np.ndarray) -> np.ndarray:
     """``dmu / deta`` by a central difference: these are only start values."""
     h = 1e-5 * (1.0 + np.abs(eta))
     return (link.inverse(eta + h, NUMPY) - link.inverse(eta - h, NUMPY)) / (2.0 * h)

@@ -13,7 +13,7 @@ import pytest
 import glmmjax as gj
 from glmmjax import programs
 from glmmjax._precision import double_precision, to_numpy
-from glmmjax.fitting import _block_diagonal
+from glmmjax.fitting import block_diagonal
 from glmmjax.hessians import zeros
 from glmmjax.layout import lay_out
 from glmmjax.model import joint_model
@@ -68,7 +68,7 @@ def test_three_responses_in_one_call_equal_three_fits(salamanders: pd.DataFrame,
     y = np.stack([lay_out(replace(counts.design, y=r), counts.family)[1].y for r in responses])
     flat = np.concatenate(list(counts.estimates.values()))
     modes = zeros(layout.structure.levels)
-    T = _block_diagonal([orthonormal_scale(counts.design.components["cond"].X), np.eye(1)])
+    T = block_diagonal([orthonormal_scale(counts.design.components["cond"].X), np.eye(1)])
     axes = replace(jax.tree.map(lambda _: None, data), y=0)
 
     def run(data: object) -> object:

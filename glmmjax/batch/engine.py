@@ -1,0 +1,322 @@
+"""Many fits as one compiled program: a fixed number of slots, in which every lane takes its Newton steps in turn.
+
+All slots take one step of the outer iteration in one call of the program. A lane that has ended leaves its slot to the
+next one, so that no lane waits for a slower one, one program serves from the first lane to the last, and a batch of
+any size needs the memory of its slots only. Lanes that are left when the slots run empty, or that need many steps,
+are finished one by one by the program of a single fit.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from glmmjax._precision import double_precision, to_numpy
+from glmmjax._status import Outcome
+from glmmjax._types import Array
+from glmmjax.batch.lanes import Lanes
+from glmmjax.control import Control
+from glmmjax.laplace import marginal_derivatives
+from glmmjax.layout import ModelData
+from glmmjax.optimizer import NewtonState, newton_start, newton_step
+from glmmjax.programs import Source, compiled
+from glmmjax.solving import Problem, resume
+
+# Rows in all slots together: enough to be worth a call of the program, few enough for its arrays to stay in the cache.
+ROWS_IN_SLOTS = 16_384
+FEWEST_SLOTS, MOST_SLOTS = 4, 512
+MOST_STEPS = 40  # of a lane in its slot
+SAVE_EVERY = 20.0  # seconds
+
+
+@dataclass(frozen=True, eq=False)
+class LaneResults:
+    """Where the lanes ended; a row for each.
+
+    Attributes:
+        flat: (m, k) parameters on the unconstrained scale.
+        value: (m,) negative log-likelihood less the terms in y alone; NaN for lanes that were not run.
+        gradient, hessian: (m, k), (m, k, k).
+        outcome: (m,) codes of :class:`Outcome`.
+        iterations: (m,) outer iterations.
+        variances: (m, effects) the smallest variance given the data of each spherical effect over its groups.
+    """
+
+    flat: np.ndarray
+    value: np.ndarray
+    gradient: np.ndarray
+    hessian: np.ndarray
+    outcome: np.ndarray
+    iterations: np.ndarray
+    variances: np.ndarray
+
+    @classmethod
+    def empty(cls, m: int, k: int, n_effects: int) -> LaneResults:
+        """Results of lanes none of which was run."""
+        nan = np.nan
+        return cls(
+            np.full((m, k), nan),
+            np.full(m, nan),
+            np.full((m, k), nan),
+            np.full((m, k, k), nan),
+            np.full(m, int(Outcome.RUNNING)),
+            np.zeros(m, dtype=int),
+            np.full((m, n_effects), nan),
+        )
+
+    def record(self, lane: int, state: NewtonState, n_groups: tuple[int, ...]) -> None:
+        """Write down how a lane ended."""
+        at = state.at
+        self.flat[lane], self.value[lane] = state.flat, at.value
+        self.gradient[lane], self.hessian[lane] = at.gradient, at.hessian
+        self.outcome[lane], self.iterations[lane] = state.outcome, state.iterations
+        self.variances[lane] = smallest_variances(at.modes_vcov, n_groups)
+
+    @property
+    def done(self) -> np.ndarray:
+        """Which lanes were run to their end (m,)."""
+        return self.outcome != int(Outcome.RUNNING)
+
+
+def smallest_variances(modes_vcov: tuple[np.ndarray, ...], n_groups: tuple[int, ...]) -> np.ndarray:
+    """The smallest variance of each effect over the groups of its level that are not padding; level by level."""
+    own = [np.diagonal(x[..., :size]).min(axis=0) for x, size in zip(modes_vcov, n_groups, strict=True)]
+    return np.concatenate(own) if own else np.zeros(0)
+
+
+def slots_program(
+    source: Source, axes: ModelData, state: NewtonState, T: Array, tolerance: Array, max_iter: Array, data: ModelData
+) -> NewtonState:
+    """One step of every slot."""
+    model = source[0](source[1])
+
+    def step(state: NewtonState, T: Array, data: ModelData) -> NewtonState:
+        def derivatives(flat: Array, modes: Any, last: NewtonState) -> Any:
+            return marginal_derivatives(model, flat, modes, data)
+
+        return newton_step(derivatives, T, state, tolerance, max_iter)
+
+    return jax.vmap(step, in_axes=(0, 0, axes))(state, T, data)
+
+
+def run_lanes(
+    lanes: Lanes,
+    chosen: np.ndarray,
+    control: Control,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    fingerprint: str = "",
+) -> tuple[LaneResults, float]:
+    """Fit the chosen lanes; the others are left as not run. Returns the seconds spent compiling as well.
+
+    Args:
+        workers: threads, each with slots of its own.
+        progress: called with the number of lanes done and to do.
+        checkpoint: a file from which an interrupted run goes on, and to which it is saved.
+        fingerprint: of all that the results depend on; a checkpoint of another run is refused.
+
+    A ``KeyboardInterrupt`` ends the run after the step at hand; what is done is returned (and saved).
+    """
+    k = len(lanes.start(int(chosen[0]))) if len(chosen) else 0
+    widths = [level.n_effects for level in lanes.layout.structure.levels]
+    results = LaneResults.empty(lanes.size, k, sum(widths))
+    if not len(chosen):
+        return results, 0.0
+    workers = max(1, min(workers, -(-len(chosen) // FEWEST_SLOTS)))
+    shares = [_Share(lanes, chosen[w::workers], results, control) for w in range(workers)]
+    file = None if checkpoint is None else Path(checkpoint)
+    if file is not None and file.exists():
+        _load(file, fingerprint, results, shares)
+    saved = time.perf_counter()
+    compile_time = 0.0
+    with double_precision(), ThreadPoolExecutor(workers) as pool:
+        try:
+            compile_time = shares[0].compile()
+            for share in shares[1:]:
+                share.compile()
+            while any(share.unfinished for share in shares):
+                list(pool.map(_Share.advance, [share for share in shares if share.unfinished]))
+                if progress is not None:
+                    progress(int(np.sum(results.done[chosen])), len(chosen))
+                if file is not None and time.perf_counter() - saved > SAVE_EVERY:
+                    _save(file, fingerprint, results, shares)
+                    saved = time.perf_counter()
+        except KeyboardInterrupt:
+            pass
+        if file is not None:
+            _save(file, fingerprint, results, shares)
+    return results, compile_time
+
+
+class _Share:
+    """The lanes of one worker: those in its slots, and those that wait."""
+
+    def __init__(self, lanes: Lanes, chosen: np.ndarray, results: LaneResults, control: Control) -> None:
+        self.lanes, self.chosen, self.results, self.control = lanes, chosen, results, control
+        rows = len(lanes.data(int(chosen[0])).y)
+        fitting = int(np.clip(ROWS_IN_SLOTS // rows, FEWEST_SLOTS, MOST_SLOTS))
+        self.width = min(fitting, 1 << (len(chosen) - 1).bit_length())
+        self.waiting = 0  # position in `chosen` of the next lane
+        self.slots = np.full(self.width, -1)
+        self.stragglers: list[tuple[int, NewtonState]] = []
+        self.state: Any = None
+        self._fill(range(self.width))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a lane is still in a slot, waiting or set aside."""
+        return bool(np.any(self.slots >= 0)) or bool(self.stragglers)
+
+    def compile(self) -> float:
+        """Get the program; the seconds that took."""
+        steps = 8 * len(self.chosen) * self.data.y.shape[-1] * len(self.results.flat[0])
+        in_full = self.control.compilation == "full" or (self.control.compilation == "auto" and steps > FULL_WORK)
+        static = (self.lanes.source, _Axes(self.lanes.axes))
+        self.program, seconds = compiled(_slots, static, self._arguments(), "full" if in_full else "quick")
+        return seconds
+
+    def advance(self) -> None:
+        """One step of every slot, or the end of a lane that was set aside."""
+        with double_precision():
+            if not np.any(self.slots >= 0):
+                lane, state = self.stragglers.pop()
+                self._finish(lane, state)
+                return
+            self.state = jax.tree.map(np.array, to_numpy(self.program(*self._arguments())))
+        ended = (self.state.outcome != int(Outcome.RUNNING)) & (self.slots >= 0)
+        slow = (self.state.iterations >= MOST_STEPS) & (self.slots >= 0) & ~ended
+        for slot in np.flatnonzero(ended):
+            self._record(int(self.slots[slot]), _one(self.state, slot))
+        for slot in np.flatnonzero(slow):
+            self.stragglers.append((int(self.slots[slot]), _one(self.state, slot)))
+        self._fill(np.flatnonzero(ended | slow))
+        busy = np.flatnonzero(self.slots >= 0)
+        if self.waiting == len(self.chosen) and 0 < len(busy) <= self.width // 8:
+            self.stragglers += [(int(self.slots[slot]), _one(self.state, slot)) for slot in busy]
+            self.slots[:] = -1
+
+    def restore(
+        self, waiting: int, slots: np.ndarray, state: NewtonState, stragglers: list[tuple[int, NewtonState]]
+    ) -> None:
+        """Stand where a saved share stood."""
+        for slot, lane in enumerate(slots):
+            self._place(slot, int(lane) if lane >= 0 else int(self.chosen[0]))
+        self.waiting, self.slots, self.state, self.stragglers = waiting, slots, state, stragglers
+
+    def _finish(self, lane: int, state: NewtonState) -> None:
+        problem = Problem(self.lanes.source, self.lanes.data(lane), self.lanes.start_modes, ())
+        self._record(lane, resume(problem, self.control, state, self.lanes.directions(lane)))
+
+    def _record(self, lane: int, state: NewtonState) -> None:
+        design, layout = self.lanes.design(lane), self.lanes.layout
+        n_groups = tuple(
+            len(design.terms[layout.terms_at(level)[0]][1].levels) for level in range(len(layout.structure.levels))
+        )
+        self.results.record(lane, state, n_groups)
+
+    def _fill(self, free: Any) -> None:
+        """Put the next lanes into free slots; a slot without a lane goes on with what is there, if that is sound."""
+        for slot in free:
+            lane = -1
+            while self.waiting < len(self.chosen) and lane < 0:
+                lane = int(self.chosen[self.waiting])
+                self.waiting += 1
+                lane = -1 if self.results.outcome[lane] != int(Outcome.RUNNING) else lane
+            self.slots[slot] = lane
+            if lane >= 0 or self.state is None or not np.isfinite(self.state.at.value[slot]):
+                self._place(int(slot), lane if lane >= 0 else int(self.chosen[0]))
+
+    def _place(self, slot: int, lane: int) -> None:
+        data, start = self.lanes.data(lane), newton_start(self.lanes.start(lane), self.lanes.start_modes)
+        T = self.lanes.directions(lane)
+        if self.state is None:
+            repeat = lambda x: np.repeat(np.asarray(x)[None], self.width, axis=0)  # noqa: E731
+            self.state, self.T = jax.tree.map(repeat, start), repeat(T)
+            own = _own_axes(self.lanes.axes, data)
+            self.data = jax.tree.map(lambda x, axis: x if axis < 0 else repeat(x), data, own)
+            self.own = own
+            return
+        jax.tree.map(lambda all_, x: _set(all_, slot, x), self.state, start)
+        self.T[slot] = T
+        jax.tree.map(lambda all_, x, axis: None if axis < 0 else _set(all_, slot, x), self.data, data, self.own)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        control = self.control
+        return (self.state, self.T, np.array(control.tol), np.array(control.max_iter), self.data)
+
+
+# Numbers that all steps go through, from which on a batch repays the compiler's optimizations.
+FULL_WORK = 40_000_000
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The axes of the data as a hashable value."""
+
+    axes: Any
+
+    def __hash__(self) -> int:
+        return hash(str(self.axes))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Axes) and str(self.axes) == str(other.axes)
+
+
+def _slots(source: Source, axes: _Axes, *arguments: Any) -> NewtonState:
+    return slots_program(source, axes.axes, *arguments)
+
+
+def _own_axes(axes: ModelData, data: ModelData) -> ModelData:
+    """For every leaf of the data 0 if it is each lane's own, -1 if it is shared."""
+    parts = {}
+    for field in fields(axes):
+        axis, value = getattr(axes, field.name), getattr(data, field.name)
+        parts[field.name] = jax.tree.map(lambda _, axis=axis: -1 if axis is None else 0, value)
+    return ModelData(**parts)
+
+
+def _set(array: np.ndarray, slot: int, value: Any) -> None:
+    array[slot] = value
+
+
+def _one(state: NewtonState, slot: int) -> NewtonState:
+    return jax.tree.map(lambda x: np.array(x[slot]), state)
+
+
+def _save(file: Path, fingerprint: str, results: LaneResults, shares: list[_Share]) -> None:
+    standing = [(share.waiting, share.slots, share.state, share.stragglers) for share in shares]
+    content = pickle.dumps((fingerprint, [getattr(results, f.name) for f in fields(results)], standing))
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:
+        draft.write(content)
+    os.replace(draft.name, file)
+
+
+def _load(file: Path, fingerprint: str, results: LaneResults, shares: list[_Share]) -> None:
+    from glmmjax._errors import ArgumentError
+
+    try:
+        saved, arrays, standing = pickle.loads(file.read_bytes())
+    except Exception as error:
+        raise ArgumentError(
+            f"checkpoint: {file} is not a checkpoint of fit_many: delete it or give another."
+        ) from error
+    if saved != fingerprint or len(standing) != len(shares):
+        raise ArgumentError(
+            f"checkpoint: {file} was written for other data, another model or another number of workers: delete it or "
+            "give another path."
+        )
+    for field, array in zip(fields(results), arrays, strict=True):
+        getattr(results, field.name)[...] = array
+    for share, (waiting, slots, state, stragglers) in zip(shares, standing, strict=True):
+        share.restore(waiting, slots, state, stragglers)

@@ -1,0 +1,133 @@
+"""Start values of many responses at once: the steps of :mod:`glmmjax.start`, without the loop over lanes.
+
+beta       iteratively reweighted least squares, all lanes together
+phi        the moment estimate that makes the Pearson statistic match its variance, by bisection
+the rest   medians of the start values of a few lanes
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+
+from glmmjax._errors import FamilyError
+from glmmjax._special import NUMPY
+from glmmjax.batch.lanes import Responses
+from glmmjax.design import Design
+from glmmjax.families import Family, Given
+from glmmjax.layout import Layout, beta_name
+from glmmjax.start import slope_of, start_values
+
+PILOTS = 5
+STEPS = 4
+BISECTIONS = 10
+AT_ONCE = 2_000_000  # numbers in one array
+
+
+def lane_starts(
+    design: Design, family: Family, layout: Layout, scale: dict[str, np.ndarray], responses: Responses, good: np.ndarray
+) -> np.ndarray:
+    """Start values (m, k) of all parameters, their blocks in alphabetical order; NaN where ``good`` (m,) is not."""
+    lanes = np.flatnonzero(good)
+    pilots = lanes[np.unique(np.linspace(0, len(lanes) - 1, PILOTS).astype(int))]
+    found = [start_values(_with(design, responses, int(i)), family, layout, scale) for i in pilots]
+    names = sorted(found[0])
+    common = {name: np.median([params[name] for params in found], axis=0) for name in names}
+    k = sum(len(common[name]) for name in names)
+    starts = np.full((len(good), k), np.nan)
+    step = max(1, AT_ONCE // len(design.y))
+    for first in range(0, len(lanes), step):
+        some = lanes[first : first + step]
+        own = _regressions(design, family, scale["cond"], responses, some, common)
+        starts[some] = np.concatenate([np.broadcast_to(own[n], (len(some), len(common[n]))) for n in names], axis=1)
+    return starts
+
+
+def _with(design: Design, responses: Responses, i: int) -> Design:
+    y, trials, weights = responses.lane(i)
+    return replace(design, y=y, trials=trials, weights=weights)
+
+
+def _regressions(
+    design: Design,
+    family: Family,
+    T: np.ndarray,
+    responses: Responses,
+    lanes: np.ndarray,
+    common: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Start values by block, (lanes, size) for those that differ between lanes."""
+    part, link = design.components["cond"], family.link
+    X = part.X @ T
+    y, trials, weights = responses.take(lanes)
+    weights = weights * _counted(family, y)
+    own = dict(common)
+    with np.errstate(all="ignore"):
+        mu = np.asarray(family.start_mu(y, trials), dtype=float)
+        average = np.sum(weights * mu, axis=1, keepdims=True) / np.sum(weights, axis=1, keepdims=True)
+        mu = np.where(weights > 0, mu, average)
+        target = y / trials
+        beta = np.linalg.lstsq(X, (link.link(np.broadcast_to(average, y.shape)) - part.offset).T, rcond=None)[0].T
+        for _ in range(STEPS):
+            eta = np.asarray(link.link(mu), dtype=float)
+            slope = slope_of(link, eta)
+            w = weights * slope**2 / family.start_variance(mu, trials)
+            z = eta - part.offset + np.where(weights > 0, target - mu, 0.0) / slope
+            new = _solve(X, w, z)
+            eta = new @ X.T + part.offset
+            new_mu = link.inverse(eta, NUMPY)
+            usable = np.all(np.isfinite(new), axis=1) & np.all(np.isfinite(link.link(new_mu)), axis=1)
+            beta = np.where(usable[:, None], new, beta)
+            mu = np.where(usable[:, None], new_mu, mu)
+    own["beta"] = beta @ T.T
+    if family.has_dispersion and design.components["disp"].columns == ("(Intercept)",):
+        with suppress(FamilyError):  # a private family without a variance
+            own[beta_name("disp")] = _moment(family, common, target, mu, trials, weights)[:, None]
+    return own
+
+
+def _counted(family: Family, y: np.ndarray) -> np.ndarray:
+    """Which responses tell about the mean: not the zeros of a hurdle model."""
+    return (y != 0).astype(float) if family.zero_inflated and not family.has_zeros else np.ones_like(y)
+
+
+def _solve(X: np.ndarray, w: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """The weighted least squares coefficients (lanes, p); NaN where they are not finite."""
+    p = X.shape[1]
+    pairs = (X[:, :, None] * X[:, None, :]).reshape(len(X), p * p)
+    A = (w @ pairs).reshape(-1, p, p)
+    b = (w * z) @ X
+    sound = np.all(np.isfinite(A), axis=(1, 2)) & np.all(np.isfinite(b), axis=1)
+    A = np.where(sound[:, None, None], A, np.eye(p))
+    ridge = 1e-8 * np.trace(A, axis1=1, axis2=2)[:, None, None] * np.eye(p)
+    return np.where(sound[:, None], np.linalg.solve(A + ridge, b[..., None])[..., 0], np.nan)
+
+
+def _moment(
+    family: Family,
+    common: dict[str, np.ndarray],
+    y: np.ndarray,
+    mu: np.ndarray,
+    trials: np.ndarray,
+    weights: np.ndarray,
+) -> np.ndarray:
+    """log phi (lanes,) at which the sum of ``w (y - mu)^2 / V`` is that of the weights."""
+    psi = () if family.shape is None else tuple(family.shape.natural(common["psi"]))
+    variance = family.working_variance or family.variance
+    squared, total = weights * (y - mu) ** 2, np.sum(weights, axis=1)
+    end = 20.0 if family.response in ("real", "positive") else 3.0
+    low, high = np.full(len(y), -end), np.full(len(y), end)
+
+    def excess(log_phi: np.ndarray) -> np.ndarray:
+        at = Given(mu=mu, phi=np.exp(log_phi)[:, None], trials=trials, psi=psi)
+        return np.sum(squared / variance(at), axis=1) - total
+
+    with np.errstate(all="ignore"):
+        rising = excess(low) < excess(high)
+        for _ in range(BISECTIONS):
+            middle = 0.5 * (low + high)
+            above = (excess(middle) > 0) == rising
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return 0.5 * (low + high)

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 import pytest
 from laws import LAWS as OWN_LAWS
-from laws import TRIALS
+from laws import TRIALS, scipy_skewnorm
 from laws_counts import LAWS as COUNT_LAWS
 from problems import central_differences
-from scipy import optimize, stats
+from scipy import integrate, optimize, stats
 
 import glmmjax as gj
 from glmmjax._precision import double_precision
@@ -354,6 +354,51 @@ def test_unordered_categories_against_their_own_likelihood() -> None:
     assert "of category c against a" in fit.summary().as_text()
 
 
+# What clmm2 reports for this model; with nAGQ = 50 it is -81.53179.
+CLMM2_LLF = -81.46307
+CLMM2 = ([-1.537072, 1.435740, 3.971669, 5.679113], [2.864785, 1.725374], -0.132410, 1.051954)
+
+
+def scaled_ordinal(cuts: Any, beta: Any, log_scale: float, sd: float, power: int) -> tuple[float, float]:
+    """The Laplace approximation with curvatures divided by ``scale^power``, and the integral that it approximates."""
+    wine = gj.datasets.load("wine")
+    y, groups = wine["rating"].to_numpy(), wine.groupby("judge").indices.values()
+    x = np.column_stack([wine["temp"] == "warm", wine["contact"] == "yes"]).astype(float)
+    cuts, scale, law = np.array([-np.inf, *cuts, np.inf]), np.exp(log_scale * x[:, 1]), stats.logistic
+    laplace = exact = 0.0
+    for rows in groups:
+
+        def ends(u: float, rows: Any = rows) -> np.ndarray:
+            return (np.stack([cuts[y[rows]], cuts[y[rows] - 1]]) - x[rows] @ beta - sd * u) / scale[rows]
+
+        def joint(u: float, ends: Any = ends) -> float:
+            return float(u * u / 2 - np.log(-np.diff(law.cdf(ends(u)), axis=0)).sum())
+
+        u = optimize.minimize_scalar(joint, bracket=(-1, 1)).x
+        at = ends(u)
+        p, d1, d2 = (-np.diff(f, axis=0)[0] for f in (law.cdf(at), law.pdf(at), law.pdf(at) * (1 - 2 * law.cdf(at))))
+        curvature = 1 + np.sum(sd**2 * ((d1 / p) ** 2 - d2 / p) / scale[rows] ** power)
+        laplace -= joint(u) + 0.5 * np.log(curvature)
+        exact += np.log(integrate.quad(lambda v, joint=joint: np.exp(-joint(v)), -12, 12)[0] / np.sqrt(2 * np.pi))
+    return laplace, exact
+
+
+@pytest.mark.slow
+def test_clmm2_leaves_out_a_factor_of_the_curvature_where_there_is_a_scale() -> None:
+    """One model, (threshold - eta - sd u) / scale, but clmm2 divides its curvature in u by the scale only once.
+
+    Its quadrature does not rest on the curvature, and is the integral here.
+    """
+    fit = gj.clmm("rating ~ temp + contact + (1 | judge)", gj.datasets.load("wine"), scale="~ contact")
+    ours = (fit.psi, fit.estimates["beta"], fit.estimates["beta_disp"][0], fit.terms[0].sd[0])
+    laplace, exact = scaled_ordinal(*ours, power=2)
+    assert fit.llf == pytest.approx(laplace, abs=1e-7)
+    assert exact == pytest.approx(-81.53179, abs=2e-4)
+    once, exact = scaled_ordinal(*CLMM2, power=1)
+    assert once == pytest.approx(CLMM2_LLF, abs=1e-5)
+    assert scaled_ordinal(*CLMM2, power=2)[0] < fit.llf - 0.1 and exact < -81.53179 - 0.1
+
+
 def test_categories_with_gaps_are_said() -> None:
     data = {"y": [1, 2, 4, 1, 2, 4, 4, 1], "x": np.arange(8.0) % 3}
     fit = gj.clmm("y ~ x", data)
@@ -422,6 +467,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: gj.glmm("cens(y, x) ~ x", GOOD, "censored_gaussian"), gj.ResponseError, "no kind of censoring"),
     (lambda: gj.families.t(df=-1), gj.FamilyError, "df must be positive"),
     (lambda: gj.families.tweedie(power=2.5), gj.FamilyError, "between 1 and 2"),
+    (lambda: gj.families.skewnormal(shape=np.nan), gj.FamilyError, "shape must be a finite number"),
 ]
 
 
@@ -432,14 +478,20 @@ def test_errors_name_what_is_wrong(call: int) -> None:
         wrong()
 
 
-def test_a_held_shape_is_no_parameter() -> None:
+HELD = [
+    (gj.families.t(df=4.0), "df", 4.0, lambda y, mu, phi: stats.t.logpdf(y, 4, mu, phi)),
+    (gj.families.skewnormal(shape=2), "shape", 2.0, lambda y, mu, phi: scipy_skewnorm(y, mu, phi, (2.0,))),
+]
+
+
+@pytest.mark.parametrize(("family", "name", "value", "logpdf"), HELD)
+def test_a_held_shape_is_no_parameter(family: Any, name: str, value: float, logpdf: Callable[..., Any]) -> None:
     data = gj.datasets.load("sleepstudy")
-    fit = gj.glmm("Reaction ~ Days", data, gj.families.t(df=4.0))
-    assert fit.psi["df"] == pytest.approx(4.0)
+    fit = gj.glmm("Reaction ~ Days", data, family)
+    assert fit.psi[name] == pytest.approx(value)
     assert fit.df == 3
     y, X = data["Reaction"].to_numpy(), np.column_stack([np.ones(180), data["Days"]])
-    expected = stats.t.logpdf(y, 4, X @ fit.params, fit.sigma).sum()
-    assert fit.llf == pytest.approx(expected, abs=1e-8)
+    assert fit.llf == pytest.approx(logpdf(y, X @ fit.params, fit.sigma).sum(), abs=1e-8)
 
 
 def test_options_travel_with_the_fit() -> None:

@@ -19,7 +19,19 @@ from scipy import special, stats
 from glmmjax._errors import FamilyError
 from glmmjax._links import POSITIVE
 from glmmjax._special import NUMPY
-from glmmjax.families import FAMILIES, LINKS, Family, Given, Link, gaussian, nbinom12, poisson, resolve_family, t
+from glmmjax.families import (
+    FAMILIES,
+    LINKS,
+    Family,
+    Given,
+    Link,
+    gaussian,
+    nbinom12,
+    poisson,
+    resolve_family,
+    skewnormal,
+    t,
+)
 from glmmjax.families._family import no_deviance
 
 #: Families with tests of their own: their distribution is not one of a mean.
@@ -461,7 +473,11 @@ def test_support_allows_the_rounding_of_proportions() -> None:
 
 
 def test_shape_parameters_may_be_held() -> None:
-    for held, free, expected in ((t(df=4.0), t(), np.log(4.0)), (nbinom12(size=3.0), nbinom12(), np.log(3.0))):
+    for held, free, expected in (
+        (t(df=4.0), t(), np.log(4.0)),
+        (nbinom12(size=3.0), nbinom12(), np.log(3.0)),
+        (skewnormal(shape=-2), skewnormal(), -2.0),
+    ):
         assert held.shape is not None and free.shape is not None
         assert free.shape.held is None
         assert held.shape.held == pytest.approx((expected,))
@@ -470,6 +486,9 @@ def test_shape_parameters_may_be_held() -> None:
     for wrong in (0.0, -1.0, np.nan):
         with pytest.raises(FamilyError, match="df must be"):
             t(df=wrong)
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(FamilyError, match="shape must be"):
+            skewnormal(shape=wrong)
 
 
 def test_degrees_of_freedom_and_moments() -> None:

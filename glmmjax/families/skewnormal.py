@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log, pi, sqrt
+from math import isfinite, log, pi, sqrt
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from glmmjax._errors import FamilyError
 from glmmjax._links import PROBABILITY, REAL, Link
 from glmmjax.families._family import Family, Given, Shape, choose_link, inside
 from glmmjax.families.gaussian import start_real
@@ -70,10 +71,14 @@ def _cdf(y: Any, at: Given) -> Any:
     return np.clip(ndtr(z) - 2.0 * owens_t(z, alpha), 0.0, 1.0)
 
 
-def skewnormal(link: str | Link | None = None) -> Family:
+def skewnormal(link: str | Link | None = None, shape: float | None = None) -> Family:
     """The skew normal family with mean ``mu``, standard deviation ``phi`` and shape ``psi``: ``Var(y) = phi^2``.
 
-    Density ``2 / omega phi(z) Phi(psi z)``, ``z = (y - xi) / omega``. Links: identity, log, inverse. Gaussian at 0.
+    Density ``2 / omega phi(z) Phi(psi z)``, ``z = (y - xi) / omega``. ``shape`` is held if given, otherwise estimated;
+    its sign is that of the skewness, and at 0 the density is gaussian. Links: identity, log, inverse.
+
+    Raises:
+        FamilyError: the shape is not finite.
 
     Source: Azzalini (1985), Scand. J. Statistics 12(2).
 
@@ -81,6 +86,8 @@ def skewnormal(link: str | Link | None = None) -> Family:
     >>> skewnormal().variance(Given(0.0, 3.0, psi=(2.0,)))
     9.0
     """
+    if shape is not None and not isfinite(shape):
+        raise FamilyError(f"family 'skewnormal': the shape must be a finite number, not {shape!r}.")
     chosen = choose_link("skewnormal", link, REAL)
     return Family(
         "skewnormal",
@@ -89,7 +96,7 @@ def skewnormal(link: str | Link | None = None) -> Family:
         links=tuple(REAL),
         log_base=_log_base,
         has_dispersion=True,
-        shape=Shape(("shape",), _natural, _start),
+        shape=Shape(("shape",), _natural, _start, None if shape is None else (float(shape),)),
         variance=_variance,
         simulate=_simulate,
         cdf=_cdf,

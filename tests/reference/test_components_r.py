@@ -1,7 +1,7 @@
 """Families, components, ordinal models and restricted likelihood: glmmjax agrees with R.
 
-`components.json` was recorded with glmmTMB 1.1.15 and ordinal 2022.11, `families.json` by `make_families.R` with
-glmmTMB 1.1.5. Each fit compiles a program of its own, so that most of these run with the slow tests.
+`make_families.R` makes both files: `components.json` was recorded with glmmTMB 1.1.15 and ordinal 2022.11,
+`families.json` with glmmTMB 1.1.5. Each fit compiles a program of its own, so that most of these are extended tests.
 """
 
 from __future__ import annotations

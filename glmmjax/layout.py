@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from glmmjax.covariance import Covariance, resolve_covariance
 from glmmjax.design import Component, Design, Term
 from glmmjax.families import Family
 from glmmjax.grouping import choose_structure
-from glmmjax.hessians import Level, RowStructure
+from glmmjax.hessians import Level, Membership, RowStructure, Runs
 from glmmjax.priors import Prior, read_priors
 from glmmjax.priors import Term as PriorTerm
 
@@ -109,6 +109,7 @@ def lay_out(
     priors: Mapping[str, str] | str | None = None,
     reml: bool = False,
     size: Callable[[int], int] = bucket,
+    in_runs: bool = False,
 ) -> tuple[Layout, ModelData]:
     """The static layout of a design and its padded NumPy arrays.
 
@@ -118,6 +119,7 @@ def lay_out(
         priors: see :func:`glmmjax.priors.read_priors`.
         reml: integrate the fixed effects of the mean out as well.
         size: the padded number of rows, groups or distinct responses.
+        in_runs: put the rows in the order of their groups where that suits; see :func:`arrange`.
 
     Raises:
         FormulaError: a term has an unknown covariance structure.
@@ -139,13 +141,13 @@ def lay_out(
         n_effects[level] += width
 
     levels = tuple(Level(size(len(term.levels)), width) for term, width in zip(finest_first, n_effects, strict=True))
-    n = len(design.y)
-    rows = np.arange(size(n))
-    rows[n:] = 0
-    weights = design.weights[rows]
-    weights[n:] = 0.0
+    order = arrange(design, size, in_runs)
+    rows = order.rows
+    weights = np.where(order.used, design.weights[rows], 0.0)
     varies = {name: name == "cond" or _varies(part) for name, part in design.components.items()}
     hessian, members = choose_structure([term.index[rows] for term in finest_first], levels, structure)
+    if order.runs is not None:
+        members = Membership((order.runs,), {})
     y, trials = design.y[rows], design.trials[rows]
     shared = family.shared_nll is not None and not varies.get("disp", False)
     read, numbers = read_priors(priors, *_names(design, placed))
@@ -163,6 +165,36 @@ def lay_out(
     n_psi = 0 if family.shape is None else len(family.shape.start(design.y, design.trials))
     n_beta = design.components["cond"].X.shape[1] if reml else 0
     return Layout(family, tuple(design.components), tuple(placed), hessian, n_psi, read, n_beta), data
+
+
+class Arrangement(NamedTuple):
+    """The padded rows of a design: their positions in it, which of them count, and the runs of groups they form."""
+
+    rows: np.ndarray
+    used: np.ndarray
+    runs: Runs | None
+
+
+# Padding every group to the size of the largest costs as much as it saves from here on.
+MOST_PADDING = 1.5
+
+
+def arrange(design: Design, size: Callable[[int], int], in_runs: bool) -> Arrangement:
+    """The rows as they are, padded at the end; or one grouping factor's groups one after the other, padded each."""
+    n = len(design.y)
+    padded = size(n)
+    factors = {term.group: term for _, term in design.terms}
+    if in_runs and len(factors) == 1:
+        (term,) = factors.values()
+        counts = np.bincount(term.index, minlength=size(len(term.levels)))
+        length = int(np.max(counts))
+        if len(counts) * length <= MOST_PADDING * padded:
+            used = np.arange(length) < counts[:, None]
+            rows = np.zeros(used.shape, dtype=int)
+            rows[used] = np.argsort(term.index, kind="stable")
+            return Arrangement(rows.reshape(-1), used.reshape(-1), Runs(length))
+    rows = np.arange(padded)
+    return Arrangement(np.where(rows < n, rows, 0), rows < n, None)
 
 
 def _names(design: Design, placed: list[TermLayout]) -> tuple[dict[str, tuple[str, ...]], list[PriorTerm], np.ndarray]:

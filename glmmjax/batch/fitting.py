@@ -28,7 +28,7 @@ from glmmjax.estimates import parameter_names
 from glmmjax.families import Family, resolve_family
 from glmmjax.fitting import block_diagonal, check_response, fit_design, read_formulas
 from glmmjax.formula_fit import FormulaFit, Options
-from glmmjax.layout import Layout, ModelData, beta_name, lay_out
+from glmmjax.layout import Layout, ModelData, arrange, beta_name, bucket, lay_out
 from glmmjax.model import factors, log_prior_density, unflatten
 from glmmjax.programs import compiled
 from glmmjax.start import orthonormal_scale, start_values
@@ -190,7 +190,7 @@ def prepare_responses(
     if np.any(good):
         check_response(first, family)
     layout, template = lay_out(
-        first, family, options.control.structure, options.covariances, options.priors, options.reml
+        first, family, options.control.structure, options.covariances, options.priors, in_runs=True
     )
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
     names, sizes = _blocks(design, layout)
@@ -198,7 +198,7 @@ def prepare_responses(
     if np.any(good):
         starts = lane_starts(first, family, layout, scale, responses, good)
     starts, T = _constrained(starts, names, sizes, scale, family, options)
-    lanes = response_lanes(first, layout, template, responses, starts, T)
+    lanes = response_lanes(first, layout, template, arrange(first, bucket, True), responses, starts, T)
     labels = parameter_names(design, layout, family)
     return Batch(lanes, family, np.arange(responses.size), keys, labels, problems, log_base, nobs, options)
 
@@ -213,7 +213,7 @@ def _as_matrix(responses: Any) -> tuple[Any, Sequence[Any] | None]:
     array = np.asarray(responses)
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         raise DataError(
-            f"responses= must be numbers with a column for each fit, (n, m), but it has the shape {array.shape} and the "
+            f"responses= must be numbers, a column for each fit, (n, m), but it has the shape {array.shape} and the "
             f"type {array.dtype}."
         )
     return array, None

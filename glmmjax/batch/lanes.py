@@ -10,7 +10,7 @@ import numpy as np
 
 from glmmjax.design import Design
 from glmmjax.hessians import zeros
-from glmmjax.layout import Layout, ModelData, bucket
+from glmmjax.layout import Arrangement, Layout, ModelData, bucket
 from glmmjax.model import joint_model
 from glmmjax.programs import Source
 
@@ -90,16 +90,21 @@ class Responses:
 
 
 def response_lanes(
-    design: Design, layout: Layout, template: ModelData, responses: Responses, starts: np.ndarray, T: np.ndarray
+    design: Design,
+    layout: Layout,
+    template: ModelData,
+    order: Arrangement,
+    responses: Responses,
+    starts: np.ndarray,
+    T: np.ndarray,
 ) -> Lanes:
     """The lanes of many responses of one design, which ``template`` has laid out with some response.
 
     Args:
+        order: of the template's rows.
         starts: (m, k).
         T: (k, r), the directions of all lanes.
     """
-    n, padded = len(design.y), len(template.y)
-    spare = padded - n
     own_weights, own_trials = responses.any_missing, responses.trials.ndim == 2
     n_distinct = (
         0
@@ -107,17 +112,14 @@ def response_lanes(
         else bucket(most_distinct(responses, np.flatnonzero(np.all(np.isfinite(starts), axis=1))))
     )
 
-    def pad(x: np.ndarray, zero: bool = False) -> np.ndarray:
-        return np.concatenate([x, np.full(spare, 0.0 if zero else x[0])]) if spare else x
-
     def data(i: int) -> ModelData:
         y, trials, weights = responses.lane(i)
         found = None if template.distinct is None else distinct(y, trials, weights, n_distinct)
         return replace(
             template,
-            y=pad(y),
-            trials=pad(trials) if own_trials else template.trials,
-            weights=pad(weights, zero=True) if own_weights else template.weights,
+            y=y[order.rows],
+            trials=trials[order.rows] if own_trials else template.trials,
+            weights=np.where(order.used, weights[order.rows], 0.0) if own_weights else template.weights,
             distinct=found,
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from glmmjax.hessians._levels import Level as Level
 from glmmjax.hessians._levels import Membership as Membership
+from glmmjax.hessians._levels import Runs as Runs
 from glmmjax.hessians._levels import zeros as zeros
 from glmmjax.hessians._structure import MOST_SHARED as MOST_SHARED
 from glmmjax.hessians._structure import RowStructure as RowStructure

@@ -40,12 +40,26 @@ class Membership:
     """Who belongs where; integer arrays, given as data.
 
     Attributes:
-        rows: per level, the group of each observation (n,).
+        rows: per level, the group of each observation (n,), or that they stand in runs.
         parents: for each nested pair (k, l), the group of level l that holds each group of level k (G_k,).
     """
 
-    rows: tuple[Array, ...]
+    rows: tuple[Index, ...]
     parents: dict[tuple[int, int], Array]
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Runs:
+    """The groups of members that stand in order of their groups, the same number of them for each: no index is needed.
+
+    What is taken or summed by such groups is reshaped, which is several times as fast as to go by an index.
+    """
+
+    length: int
+
+
+Index: TypeAlias = Array | Runs
 
 
 def zeros(levels: tuple[Level, ...]) -> Random:
@@ -53,21 +67,25 @@ def zeros(levels: tuple[Level, ...]) -> Random:
     return tuple(np.zeros((level.n_effects, level.n_groups)) for level in levels)
 
 
-def take(values: Array, index: Array) -> Array:
+def take(values: Array, index: Index) -> Array:
     """``values`` (..., groups) of the group of each member: (..., members). One array at a time."""
+    if isinstance(index, Runs):
+        return jnp.repeat(values, index.length, axis=-1)
     if values.ndim == 1:
         return jnp.asarray(values).at[index].get(mode="promise_in_bounds")
     return jnp.stack([take(row, index) for row in values])
 
 
-def sum_by(values: Array, index: Array, n_groups: int) -> Array:
+def sum_by(values: Array, index: Index, n_groups: int) -> Array:
     """The sum over the members of each group of ``values`` (..., members): (..., groups). One array at a time."""
+    if isinstance(index, Runs):
+        return jnp.sum(values.reshape(*values.shape[:-1], n_groups, index.length), axis=-1)
     if values.ndim == 1:
         return jax.ops.segment_sum(values, index, num_segments=n_groups, mode="promise_in_bounds")
     return jnp.stack([sum_by(row, index, n_groups) for row in values])
 
 
-def symmetric_outer(W: Weights, Z: tuple[Array, ...], k: int, index: Array, n_groups: int) -> Array:
+def symmetric_outer(W: Weights, Z: tuple[Array, ...], k: int, index: Index, n_groups: int) -> Array:
     """``sum_i w_i z_i z_i'`` by group of level k, from columns ``Z[k]`` (d, n): (d, d, G)."""
     d = Z[k].shape[0]
     lower = {(a, b): sum_by(W(k, a, k, b) * Z[k][a] * Z[k][b], index, n_groups) for a in range(d) for b in range(a + 1)}

@@ -190,9 +190,9 @@ def arrange(design: Design, size: Callable[[int], int], in_runs: bool) -> Arrang
         length = int(np.max(counts))
         if len(counts) * length <= MOST_PADDING * padded:
             used = np.arange(length) < counts[:, None]
-            rows = np.zeros(used.shape, dtype=int)
-            rows[used] = np.argsort(term.index, kind="stable")
-            return Arrangement(rows.reshape(-1), used.reshape(-1), Runs(length))
+            grouped = np.zeros(used.shape, dtype=int)
+            grouped[used] = np.argsort(term.index, kind="stable")
+            return Arrangement(grouped.reshape(-1), used.reshape(-1), Runs(length))
     rows = np.arange(padded)
     return Arrangement(np.where(rows < n, rows, 0), rows < n, None)
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from glmmjax._errors import ArgumentError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
 from glmmjax._types import Array
@@ -113,7 +116,6 @@ def run_lanes(
     lanes: Lanes,
     chosen: np.ndarray,
     control: Control,
-    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     fingerprint: str = "",
@@ -121,46 +123,59 @@ def run_lanes(
     """Fit the chosen lanes; the others are left as not run. Returns the seconds spent compiling as well.
 
     Args:
-        workers: threads, each with slots of its own.
         progress: called with the number of lanes done and to do.
         checkpoint: a file from which an interrupted run goes on, and to which it is saved.
         fingerprint: of all that the results depend on; a checkpoint of another run is refused.
 
-    A ``KeyboardInterrupt`` ends the run after the step at hand; what is done is returned (and saved).
+    Ctrl-C ends the run after the step at hand; the lanes that are done are returned, and saved.
     """
-    k = len(lanes.start(int(chosen[0]))) if len(chosen) else 0
+    k = len(lanes.start(0))
     widths = [level.n_effects for level in lanes.layout.structure.levels]
     results = LaneResults.empty(lanes.size, k, sum(widths))
     if not len(chosen):
         return results, 0.0
-    workers = max(1, min(workers, -(-len(chosen) // FEWEST_SLOTS)))
-    shares = [_Share(lanes, chosen[w::workers], results, control) for w in range(workers)]
+    slots = _Slots(lanes, chosen, results, control)
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None and file.exists():
-        _load(file, fingerprint, results, shares)
+        _load(file, fingerprint, results, slots)
     saved = time.perf_counter()
-    compile_time = 0.0
-    with double_precision(), ThreadPoolExecutor(workers) as pool:
-        try:
-            compile_time = shares[0].compile()
-            for share in shares[1:]:
-                share.compile()
-            while any(share.unfinished for share in shares):
-                list(pool.map(_Share.advance, [share for share in shares if share.unfinished]))
+    with double_precision():
+        compile_time = slots.compile()
+        with interruptible() as interrupted:
+            while slots.unfinished and not interrupted():
+                slots.advance()
                 if progress is not None:
                     progress(int(np.sum(results.done[chosen])), len(chosen))
                 if file is not None and time.perf_counter() - saved > SAVE_EVERY:
-                    _save(file, fingerprint, results, shares)
+                    _save(file, fingerprint, results, slots)
                     saved = time.perf_counter()
-        except KeyboardInterrupt:
-            pass
         if file is not None:
-            _save(file, fingerprint, results, shares)
+            _save(file, fingerprint, results, slots)
     return results, compile_time
 
 
-class _Share:
-    """The lanes of one worker: those in its slots, and those that wait."""
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, instead of an exception in the middle of a step; a second one raises as usual."""
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # Python delivers signals to the main thread only
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Slots:
+    """The lanes that are in slots, those that wait, and those that were set aside."""
 
     def __init__(self, lanes: Lanes, chosen: np.ndarray, results: LaneResults, control: Control) -> None:
         self.lanes, self.chosen, self.results, self.control = lanes, chosen, results, control
@@ -188,12 +203,12 @@ class _Share:
 
     def advance(self) -> None:
         """One step of every slot, or the end of a lane that was set aside."""
-        with double_precision():
-            if not np.any(self.slots >= 0):
-                lane, state = self.stragglers.pop()
-                self._finish(lane, state)
-                return
-            self.state = jax.tree.map(np.array, to_numpy(self.program(*self._arguments())))
+        if not np.any(self.slots >= 0):
+            lane, state = self.stragglers[-1]
+            self._finish(lane, state)
+            self.stragglers.pop()
+            return
+        self.state = jax.tree.map(np.array, to_numpy(self.program(*self._arguments())))
         ended = (self.state.outcome != int(Outcome.RUNNING)) & (self.slots >= 0)
         slow = (self.state.iterations >= MOST_STEPS) & (self.slots >= 0) & ~ended
         for slot in np.flatnonzero(ended):
@@ -209,7 +224,7 @@ class _Share:
     def restore(
         self, waiting: int, slots: np.ndarray, state: NewtonState, stragglers: list[tuple[int, NewtonState]]
     ) -> None:
-        """Stand where a saved share stood."""
+        """Stand where a saved run stood."""
         for slot, lane in enumerate(slots):
             self._place(slot, int(lane) if lane >= 0 else int(self.chosen[0]))
         self.waiting, self.slots, self.state, self.stragglers = waiting, slots, state, stragglers
@@ -257,7 +272,7 @@ class _Share:
 
 
 # Numbers that all steps go through, from which on a batch repays the compiler's optimizations.
-FULL_WORK = 40_000_000
+FULL_WORK = 25_000_000
 
 
 @dataclass(frozen=True)
@@ -290,33 +305,29 @@ def _set(array: np.ndarray, slot: int, value: Any) -> None:
     array[slot] = value
 
 
-def _one(state: NewtonState, slot: int) -> NewtonState:
+def _one(state: NewtonState, slot: Any) -> NewtonState:
     return jax.tree.map(lambda x: np.array(x[slot]), state)
 
 
-def _save(file: Path, fingerprint: str, results: LaneResults, shares: list[_Share]) -> None:
-    standing = [(share.waiting, share.slots, share.state, share.stragglers) for share in shares]
+def _save(file: Path, fingerprint: str, results: LaneResults, slots: _Slots) -> None:
+    standing = (slots.waiting, slots.slots, slots.state, slots.stragglers)
     content = pickle.dumps((fingerprint, [getattr(results, f.name) for f in fields(results)], standing))
     with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:
         draft.write(content)
     os.replace(draft.name, file)
 
 
-def _load(file: Path, fingerprint: str, results: LaneResults, shares: list[_Share]) -> None:
-    from glmmjax._errors import ArgumentError
-
+def _load(file: Path, fingerprint: str, results: LaneResults, slots: _Slots) -> None:
     try:
         saved, arrays, standing = pickle.loads(file.read_bytes())
     except Exception as error:
         raise ArgumentError(
-            f"checkpoint: {file} is not a checkpoint of fit_many: delete it or give another."
+            f"checkpoint: {file} is not a checkpoint of fit_many: delete it or give another path."
         ) from error
-    if saved != fingerprint or len(standing) != len(shares):
+    if saved != fingerprint:
         raise ArgumentError(
-            f"checkpoint: {file} was written for other data, another model or another number of workers: delete it or "
-            "give another path."
+            f"checkpoint: {file} was written for other data or another model: delete it or give another path."
         )
     for field, array in zip(fields(results), arrays, strict=True):
         getattr(results, field.name)[...] = array
-    for share, (waiting, slots, state, stragglers) in zip(shares, standing, strict=True):
-        share.restore(waiting, slots, state, stragglers)
+    slots.restore(*standing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -56,7 +57,6 @@ def fit_many(
     fixed: Mapping[str, Any] | None = None,
     covariances: Mapping[str, Covariance] | None = None,
     control: Control | None = None,
-    workers: int | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Many:
@@ -77,7 +77,6 @@ def fit_many(
         trials: numbers of trials for "binomial" and its like, (n,) or (n, m), where ``responses`` counts successes.
         ziformula, dispformula, weights, offset, contrasts, priors, start, fixed, covariances, control: as in
             :func:`glmmjax.glmm`; ``weights`` and ``offset`` are shared by all responses.
-        workers: threads; default all processors.
         progress: show a bar with the rate and the time left (needs the tqdm package).
         checkpoint: a file to which the run is saved every 20 seconds and when it is interrupted with Ctrl-C. The same
             call goes on from there, with the same results as an uninterrupted run.
@@ -112,7 +111,7 @@ def fit_many(
         batches = _by_batches(texts, data, by, record, inputs, options)
     else:
         batches = [_response_batch(texts, data, responses, record, trials, keys, inputs, options)]
-    return run_batches(batches, formula, options, began, workers, progress, checkpoint)
+    return run_batches(batches, formula, options, began, progress, checkpoint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,7 +336,7 @@ def _split(data: Any, columns: list[str]) -> tuple[Any, list[tuple[Any, np.ndarr
             raise table.unknown(name, "by=")
     frame = pd.DataFrame({name: table.read(name) for name in table.names})
     grouped = frame.groupby(columns if len(columns) > 1 else columns[0], sort=False, observed=True, dropna=True)
-    return frame, [(key, rows) for key, rows in grouped.indices.items()]
+    return frame, [(key, np.asarray(rows)) for key, rows in grouped.indices.items()]
 
 
 def _leaves(tree: Any) -> list[Any]:
@@ -431,14 +430,12 @@ def run_batches(
     formula: str,
     options: Options,
     began: float,
-    workers: int | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Many:
     """Run batches and put their results together in the order of the keys."""
     if checkpoint is not None and len(batches) > 1:
         raise ArgumentError("checkpoint= needs one layout for all data sets: use it with responses=.")
-    n_workers = (os.cpu_count() or 1) if workers is None else int(workers)
     total = sum(len(batch.keys) - len(batch.problems) for batch in batches)
     prepared = time.perf_counter()
     compile_time, done, parts = 0.0, 0, []
@@ -446,8 +443,8 @@ def run_batches(
         for batch in batches:
             chosen = np.array([i for i in range(len(batch.keys)) if i not in batch.problems], dtype=int)
             report = _from(show, done)
-            mark = "" if checkpoint is None else _fingerprint(batch, n_workers)
-            results, seconds = run_lanes(batch.lanes, chosen, options.control, n_workers, report, checkpoint, mark)
+            mark = "" if checkpoint is None else _fingerprint(batch)
+            results, seconds = run_lanes(batch.lanes, chosen, options.control, report, checkpoint, mark)
             compile_time += seconds
             done += len(chosen)
             parts.append((batch, results, judge_lanes(batch.lanes, results, batch.problems, batch.names)))
@@ -460,11 +457,10 @@ def _from(show: Callable[[int, int], None] | None, before: int) -> Callable[[int
     return None if show is None else lambda done, total: show(before + done, total)
 
 
-def _fingerprint(batch: Batch, workers: int) -> str:
+def _fingerprint(batch: Batch) -> str:
     """A digest of the model, the data and the responses."""
-    digest = hashlib.sha256(
-        repr((batch.lanes.layout, batch.names, batch.keys, batch.options.control, workers)).encode()
-    )
+    described = repr((batch.lanes.layout, batch.names, batch.keys, batch.options))
+    digest = hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", described).encode())
     for lane in range(batch.lanes.size):
         if lane not in batch.problems:
             digest.update(batch.lanes.data(lane).y.tobytes())

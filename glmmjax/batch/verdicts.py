@@ -44,14 +44,14 @@ def judge_lanes(lanes: Lanes, results: LaneResults, problems: dict[int, str], na
     converged, singular, separated = np.ones(m, dtype=bool), np.zeros(m, dtype=bool), np.zeros(m, dtype=bool)
     vcov = np.full((m, k, k), np.nan)
     done = results.done
-    for lane in np.flatnonzero(~done):
+    for lane in np.flatnonzero(~done).tolist():
         status[lane] = f"not fitted: {problems[lane]}" if lane in problems else "not fitted: the run was interrupted"
         converged[lane] = False
     clean = done & (results.outcome == int(Outcome.CONVERGED))
     if np.any(clean):
         looked_at = np.flatnonzero(clean)
         clean[looked_at], vcov[looked_at] = _sound(lanes, results, looked_at)
-    for lane in np.flatnonzero(done & ~clean):
+    for lane in np.flatnonzero(done & ~clean).tolist():
         verdict = judge(
             lanes.design(lane),
             lanes.layout.family,

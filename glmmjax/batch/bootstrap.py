@@ -1,0 +1,117 @@
+"""The parametric bootstrap: the model fitted again to responses that it simulates, all of them as one batch."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from glmmjax._errors import ArgumentError
+from glmmjax.batch.fitting import prepare_responses, run_batches
+from glmmjax.batch.lanes import Responses
+from glmmjax.batch.many import Many
+from glmmjax.formula_fit import FormulaFit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Refits to simulated responses.
+
+    Attributes:
+        fit: the fit that the responses were simulated from.
+        many: the refits; see :class:`Many`.
+    """
+
+    fit: FormulaFit
+    many: Many
+
+    @property
+    def used(self) -> np.ndarray:
+        """Which replicates converged (n,); only these count."""
+        return self.many.verdicts.converged
+
+    @property
+    def replicates(self) -> pd.DataFrame:
+        """The estimates of every replicate that converged: fixed effects, then standard deviations, then sigma."""
+        import pandas as pd
+
+        effects = self.many.results.flat[:, self.many.reported]
+        parts = [effects, self.many.sd] + ([self.many.sigma[:, None]] if self.fit.family.has_dispersion else [])
+        names = [*self.many.effect_names, *(f"sd {name}" for name in self.many.sd_names)]
+        names += ["sigma"] if self.fit.family.has_dispersion else []
+        return pd.DataFrame(np.concatenate(parts, axis=1)[self.used], columns=names)
+
+    @property
+    def estimates(self) -> pd.Series:
+        """The same quantities as the fit estimates them."""
+        import pandas as pd
+
+        values = [*self.fit.params, *(x for term in self.fit.terms for x in term.sd)]
+        values += [self.fit.sigma] if self.fit.family.has_dispersion else []
+        return pd.Series(values, index=self.replicates.columns, dtype=float)
+
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """Estimate, bias, standard error and percentile limits of each quantity.
+
+        Raises:
+            ArgumentError: level is not between 0 and 1.
+
+        Source: Davison & Hinkley (1997), Bootstrap Methods and their Application, chapters 2 and 5.
+        """
+        import pandas as pd
+
+        if not 0.0 < level < 1.0:
+            raise ArgumentError(f"level must lie between 0 and 1, not {level!r}.")
+        draws, estimates = self.replicates, self.estimates
+        low, high = draws.quantile(0.5 - level / 2.0), draws.quantile(0.5 + level / 2.0)
+        columns = {"estimate": estimates, "bias": draws.mean() - estimates, "std_error": draws.std()}
+        return pd.DataFrame({**columns, "conf_low": low, "conf_high": high})
+
+    def __repr__(self) -> str:
+        return f"<glmmjax.Bootstrap of {self.fit.formula!r}: {len(self.many)} replicates, {self.used.sum()} converged>"
+
+
+def bootstrap(
+    fit: FormulaFit,
+    n: int = 1000,
+    seed: Any = 0,
+    *,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Bootstrap:
+    """Simulate ``n`` responses from a fit, new random effects in each, and fit the model to all of them.
+
+    Args:
+        fit: of :func:`glmmjax.glmm`.
+        n: the number of replicates.
+        seed: an integer or a NumPy ``Generator``; see ``fit.simulate``.
+        progress, checkpoint: see :func:`glmmjax.fit_many`.
+
+    Raises:
+        ArgumentError: the fit is not one that can be refitted in a batch.
+        FamilyError: the family cannot simulate.
+
+    >>> from glmmjax import bootstrap, datasets, glmm
+    >>> fit = glmm("incidence ~ period + (1 | herd)", datasets.load("cbpp"), "poisson")
+    >>> bootstrap(fit, 20).summary().index.tolist()[-1]
+    'sd 1 | herd'
+    """
+    began = time.perf_counter()
+    if not isinstance(fit, FormulaFit):
+        raise ArgumentError(f"bootstrap: a fit of glmm() is needed, not {type(fit).__name__}.")
+    if fit.family.response in ("categories", "interval"):
+        raise ArgumentError(f"bootstrap: the family {fit.family.name!r} cannot be fitted in a batch.")
+    if fit.options.reml:
+        raise ArgumentError("bootstrap: fit with reml=False; restricted maximum likelihood is not done in batches.")
+    Y = fit.simulate(n, seed=seed).T
+    rows = np.arange(fit.nobs)
+    responses = Responses(Y, rows, fit.design.trials, fit.design.weights, bool(np.isnan(Y).any()))
+    options = replace(fit.options, start=fit.estimates)
+    batch = prepare_responses(fit.design, fit.family, responses, tuple(range(n)), options)
+    return Bootstrap(fit, run_batches([batch], fit.formula, options, began, progress, checkpoint))

@@ -1,0 +1,277 @@
+"""Many fits at once: equal to single fits, whatever shares the batch; bad lanes are named; runs can be resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse, stats
+
+import glmmjax as gj
+from glmmjax.batch import adjust, engine
+
+FORMULA = "~ mined + DOP + (1 | site)"
+M = 24
+
+
+@pytest.fixture(scope="module")
+def data() -> pd.DataFrame:
+    return gj.datasets.load("salamanders")
+
+
+@pytest.fixture(scope="module")
+def Y(data: pd.DataFrame) -> np.ndarray:
+    return gj.glmm(f"count {FORMULA}", data, "nbinom2").simulate(M, seed=3).T
+
+
+@pytest.fixture(scope="module")
+def many(data: pd.DataFrame, Y: np.ndarray) -> gj.Many:
+    return gj.fit_many(FORMULA, data, Y, "nbinom2")
+
+
+def single(data: pd.DataFrame, y: np.ndarray, family: str = "nbinom2", formula: str = FORMULA, **rest: Any) -> Any:
+    return gj.glmm(f"y {formula}", data.assign(y=y), family, **rest)
+
+
+@pytest.mark.parametrize("lane", [0, 7, M - 1])
+def test_lanes_equal_single_fits(many: gj.Many, data: pd.DataFrame, Y: np.ndarray, lane: int) -> None:
+    fit = single(data, Y[:, lane])
+    assert many.status[lane] == fit.status == "converged"
+    assert many.llf[lane] == pytest.approx(fit.llf, abs=1e-8)
+    assert many.aic[lane] == pytest.approx(fit.aic, abs=1e-7)
+    assert np.max(np.abs(many.params.loc[lane] - fit.params) / fit.bse) < 1e-4
+    np.testing.assert_allclose(many.bse.loc[lane], fit.bse, rtol=1e-5)
+    np.testing.assert_allclose(many.sd[lane], fit.terms[0].sd, rtol=1e-4)
+    assert many.sigma[lane] == pytest.approx(fit.sigma, rel=1e-4)
+    whole = many[lane]
+    assert whole.llf == pytest.approx(fit.llf, abs=1e-8) and "site" in whole.summary().as_text()
+
+
+def test_results_do_not_depend_on_what_shares_the_batch(many: gj.Many, data: pd.DataFrame, Y: np.ndarray) -> None:
+    few = gj.fit_many(FORMULA, data, Y[:, [11, 2]], "nbinom2", keys=["b", "a"])
+    np.testing.assert_allclose(few.llf, many.llf[[11, 2]], rtol=0, atol=1e-8)
+    assert list(few) == ["b", "a"]
+
+
+def test_more_lanes_than_slots(many: gj.Many, data: pd.DataFrame, Y: np.ndarray, monkeypatch: Any) -> None:
+    """A few slots that lanes pass through, those left at the end being finished one by one."""
+    monkeypatch.setattr(engine, "ROWS_IN_SLOTS", 8 * len(data))
+    monkeypatch.setattr(engine, "MOST_STEPS", 5)
+    again = gj.fit_many(FORMULA, data, Y, "nbinom2")
+    np.testing.assert_allclose(again.llf, many.llf, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(again.params, many.params, rtol=0, atol=1e-4 * many.bse.to_numpy().max())
+
+
+def test_other_storage_gives_the_same(many: gj.Many, data: pd.DataFrame, Y: np.ndarray) -> None:
+    frame = pd.DataFrame(Y[:, :4], columns=list("abcd"))
+    for given in (sparse.csr_matrix(Y[:, :4]), Y[:, :4].astype(np.uint16), frame, Y[:, :4].astype(np.float32)):
+        other = gj.fit_many(FORMULA, data, given, "nbinom2")
+        np.testing.assert_allclose(other.llf, many.llf[:4], rtol=0, atol=1e-8)
+    assert gj.fit_many(FORMULA, data, frame, "nbinom2").keys == ("a", "b", "c", "d")
+
+
+def test_missing_responses_are_left_out(data: pd.DataFrame, Y: np.ndarray) -> None:
+    holes = Y[:, :5].astype(float)
+    holes[np.random.default_rng(0).uniform(size=holes.shape) < 0.1] = np.nan
+    holes[:, 4] = np.nan
+    found = gj.fit_many(FORMULA, data, holes, "nbinom2")
+    assert found.failed.to_dict() == {4: "not fitted: every response is missing"}
+    for lane in (0, 3):
+        seen = ~np.isnan(holes[:, lane])
+        fit = single(data[seen], holes[seen, lane])
+        assert found.llf[lane] == pytest.approx(fit.llf, abs=1e-8)
+        assert found.nobs[lane] == fit.nobs == found[lane].nobs
+        assert found[lane].llf == pytest.approx(fit.llf, abs=1e-8)
+
+
+def test_planted_failures_are_named_and_cost_nobody_else(many: gj.Many, data: pd.DataFrame, Y: np.ndarray) -> None:
+    bad = Y.astype(float)
+    bad[:, 1] = np.nan
+    bad[5, 2] = -1.0
+    bad[6, 3] = 0.5
+    bad[7, 4] = np.inf
+    bad[:, 5] = 0.0
+    bad[:, 6] = np.where(data.mined == "no", 0.0, bad[:, 6])  # separated
+    found = gj.fit_many(FORMULA, data, bad, "nbinom2")
+    assert set(found.failed.index) == {1, 2, 3, 4, 5, 6}
+    assert "every response is missing" in found.status[1]
+    assert "row 5 is -1" in found.status[2] and "row 6 is 0.5" in found.status[3] and "row 7 is inf" in found.status[4]
+    assert found.status[5] != "converged"
+    assert "separation suspected" in found.status[6]
+    good = [0, *range(7, M)]
+    np.testing.assert_allclose(found.llf[good], many.llf[good], rtol=0, atol=1e-8)
+    with pytest.raises(gj.ArgumentError, match="not fitted"):
+        found[2]
+    with pytest.raises(gj.ArgumentError, match="no fit is called"):
+        found["other"]
+
+
+MODELS: list[tuple[str, str, dict[str, Any]]] = [
+    ("~ mined + (1 | site)", "poisson", {"ziformula": "~ 1"}),
+    ("~ mined + (DOP | site)", "poisson", {}),
+    ("~ mined + (1 | spp) + (1 | site)", "poisson", {}),
+    ("~ mined + (1 | site)", "nbinom2", {"dispformula": "~ mined"}),
+    ("~ mined + (1 | site)", "poisson", {"priors": {"beta": "normal(0, 1)"}}),
+    ("~ mined + (1 | site)", "nbinom2", {"fixed": {"beta_disp": [0.3]}}),
+    ("~ mined", "poisson", {"offset": "DOP"}),
+]
+
+
+@pytest.mark.parametrize(("formula", "family", "rest"), MODELS, ids=lambda x: str(x)[:40])
+def test_any_model_that_a_single_fit_can_be(
+    data: pd.DataFrame, Y: np.ndarray, formula: str, family: str, rest: dict[str, Any]
+) -> None:
+    found = gj.fit_many(formula, data, Y[:, :3], family, **rest)
+    fit = single(data, Y[:, 1], family, formula, **rest)
+    assert found.status[1] == fit.status
+    # with a prior the optimum is one of another function, so that llf moves to first order around it
+    assert found.llf[1] == pytest.approx(fit.llf, abs=1e-5 if "priors" in rest else 1e-8)
+    assert np.max(np.abs(found.params.loc[1] - fit.params) / fit.bse) < 1e-4
+    np.testing.assert_allclose(found.bse.loc[1], fit.bse, rtol=1e-4)
+
+
+def test_successes_among_trials() -> None:
+    data = gj.datasets.load("cbpp")
+    Y = np.stack([data.incidence, np.minimum(data.incidence + 1, data["size"])], axis=1)
+    found = gj.fit_many("~ period + (1 | herd)", data, Y, "binomial", trials=data["size"])
+    fit = gj.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", data, "binomial")
+    assert found.llf[0] == pytest.approx(fit.llf, abs=1e-8)
+
+
+def test_a_data_set_for_every_key() -> None:
+    """Ragged sizes, levels that differ, and one that cannot be fitted; in the order of the keys."""
+    data = gj.datasets.load("salamanders").sort_values("spp", kind="stable").reset_index(drop=True)
+    data = data.drop(index=data.index[(data.spp == "PR") & (np.arange(len(data)) % 3 == 0)])
+    data["count"] = np.where(data.spp == "DM", -1, data["count"])
+    found = gj.fit_many("count ~ DOP + (1 | site)", data, by="spp", family="poisson")
+    assert list(found) == list(dict.fromkeys(data.spp))
+    assert "must be whole numbers" in found.status["DM"] and np.isnan(found.params.loc["DM"]).all()
+    for key in ("GP", "PR"):
+        fit = gj.glmm("count ~ DOP + (1 | site)", data[data.spp == key], "poisson")
+        assert found.llf[found.keys.index(key)] == pytest.approx(fit.llf, abs=1e-8)
+        assert found[key].nobs == fit.nobs == found.nobs[found.keys.index(key)]
+    assert found.glance().index.tolist() == list(found)
+
+
+def test_tables_and_tests(many: gj.Many, data: pd.DataFrame, Y: np.ndarray) -> None:
+    tidy = many.tidy()
+    assert len(tidy) == M * 3 and list(tidy["key"][:3]) == [0, 0, 0]
+    row = tidy.iloc[4]
+    fit = single(data, Y[:, 1])
+    assert row.term == fit.params.index[1]
+    assert row.p_value == pytest.approx(2 * stats.norm.sf(abs(row.estimate / row.std_error)))
+    mined = many.effect_names[1]
+    contrast = many.contrast({mined: 1.0, "DOP": -1.0})
+    c = np.array([0.0, 1.0, -1.0])
+    assert contrast.std_error[1] == pytest.approx(np.sqrt(c @ fit.cov_params().to_numpy() @ c), rel=1e-5)
+    wald = many.wald_test([mined])
+    np.testing.assert_allclose(wald.statistic, tidy[tidy.term == mined].statistic.to_numpy() ** 2, rtol=1e-9)
+    smaller = gj.fit_many("~ DOP + (1 | site)", data, Y, "nbinom2")
+    lrt = many.likelihood_ratio_test(smaller)
+    assert lrt.statistic[0] == pytest.approx(2 * (many.llf[0] - smaller.llf[0])) and lrt.df[0] == 1
+    with pytest.raises(gj.ArgumentError, match="fewer parameters"):
+        smaller.likelihood_ratio_test(many)
+    with pytest.raises(gj.ArgumentError, match="no effect"):
+        many.contrast({"minde": 1.0})
+
+
+def test_adjusted_p_values_are_those_of_scipy() -> None:
+    p = np.random.default_rng(2).uniform(size=40) ** 3
+    np.testing.assert_allclose(adjust(p), stats.false_discovery_control(p))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"formula": "count ~ mined"}, "begins with '~'"),
+        ({"responses": None}, "either responses="),
+        ({"by": "spp"}, "either responses="),
+        ({"responses": np.ones(3)}, "a column for each fit"),
+        ({"responses": np.ones((3, 2))}, "has 3 rows"),
+        ({"family": "cumulative"}, "cannot be fitted in a batch"),
+        ({"keys": ["a", "a"]}, "names two fits alike"),
+        ({"keys": ["a"]}, "has 1 names"),
+        ({"trials": np.ones(644)}, "counts? successes|count successes"),
+        ({"control": gj.Control(optimizer="scipy-bfgs")}, "optimizer of a batch"),
+        ({"start": {"gamma": 1.0}}, "no parameters are called"),
+    ],
+)
+def test_bad_input(data: pd.DataFrame, Y: np.ndarray, change: dict[str, Any], message: str) -> None:
+    given = {"formula": "~ mined", "data": data, "responses": Y[:, :2], "family": "poisson", **change}
+    with pytest.raises((gj.ArgumentError, gj.DataError), match=message):
+        gj.fit_many(given.pop("formula"), given.pop("data"), **given)
+
+
+RUN = """
+import sys, numpy as np, glmmjax as gj
+from glmmjax.batch import engine
+engine.SAVE_EVERY, engine.ROWS_IN_SLOTS = 0.0, 4 * 644
+data = gj.datasets.load("salamanders")
+Y = np.random.default_rng(5).poisson(2.0, size=(644, 40))
+step = engine._Slots.advance
+def slow(self):
+    step(self)
+    print(int(self.results.done.sum()), flush=True)
+if len(sys.argv) > 2:
+    engine._Slots.advance = slow
+many = gj.fit_many("~ mined + (1 | site)", data, Y, "nbinom2", checkpoint=sys.argv[1])
+np.save(sys.argv[1] + ".npy", np.column_stack([many.llf, many.params, many.bse]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, how: signal.Signals) -> None:
+    def command(name: str, *more: str) -> list[str]:
+        return [sys.executable, "-c", RUN, str(tmp_path / name), *more]
+
+    subprocess.run(command("whole"), check=True)
+    with subprocess.Popen(command("part", "slowly"), stdout=subprocess.PIPE, text=True) as stopped:
+        assert stopped.stdout is not None
+        for line in stopped.stdout:
+            if int(line) >= 8:
+                os.kill(stopped.pid, how)
+                break
+        stopped.stdout.read()
+    assert (tmp_path / "part").exists() and int(line) < 40
+    subprocess.run(command("part"), check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "part.npy"), np.load(tmp_path / "whole.npy"))
+
+
+def test_a_checkpoint_of_something_else_is_refused(data: pd.DataFrame, Y: np.ndarray, tmp_path: Path) -> None:
+    file = tmp_path / "run"
+    gj.fit_many("~ mined", data, Y[:, :2], "poisson", checkpoint=file)
+    with pytest.raises(gj.ArgumentError, match="other data or another model"):
+        gj.fit_many("~ mined", data, Y[:, 2:4], "poisson", checkpoint=file)
+    file.write_bytes(b"something")
+    with pytest.raises(gj.ArgumentError, match="not a checkpoint"):
+        gj.fit_many("~ mined", data, Y[:, :2], "poisson", checkpoint=file)
+
+
+def test_progress_is_shown(data: pd.DataFrame, Y: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    gj.fit_many("~ mined", data, Y[:, :2], "poisson", progress=True)
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_bootstrap_has_the_standard_errors_of_the_fit() -> None:
+    """For a linear model with known dispersion the bootstrap distribution is exact; here it is compared roughly."""
+    data = gj.datasets.load("sleepstudy")
+    fit = gj.glmm("Reaction ~ Days + (1 | Subject)", data)
+    found = gj.bootstrap(fit, 200, seed=1)
+    table = found.summary()
+    assert found.used.all() and len(found.replicates) == 200
+    np.testing.assert_allclose(table.std_error.iloc[:2], fit.bse, rtol=0.15)
+    assert (np.abs(table.bias.iloc[:2]) < 4 * fit.bse / np.sqrt(200)).all()
+    refitted = fit.refit(fit.simulate(200, seed=1)[17])
+    assert found.many.llf[17] == pytest.approx(refitted.llf, abs=1e-8)
+    with pytest.raises(gj.ArgumentError, match="between 0 and 1"):
+        found.summary(level=95)
+    with pytest.raises(gj.ArgumentError, match="reml=False"):
+        gj.bootstrap(gj.glmm("Reaction ~ Days + (1 | Subject)", data, reml=True), 5)

@@ -13,6 +13,8 @@ PRINTED = {
     "02_binary_outcome.py": ["-1180.3", "Odds ratios", "livch"],
     "03_counts_overdispersion.py": ["1962.8", "1672.4", "Rate ratios"],
     "04_three_levels.py": ["Share of the variance", "batch", "cask"],
+    "13_many_genes.py": ["60 fits", "g0, g1", "g59: ", "Agreement with the Wald tests: 1.0", "Fixed effects"],
+    "14_bootstrap.py": ["200 replicates", "bias", "sd 1 | herd"],
     "12_private_family.py": ["folded_normal", "estimated 0.6", "A gaussian model"],
 }
 

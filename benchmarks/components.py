@@ -36,7 +36,7 @@ def _glmm(formula: str, family: str, **more: Any) -> Callable[[Any], Any]:
     def fit(data: Any) -> Any:
         import glmmjax as gj
 
-        return gj.glmm(formula, data, family, **more)
+        return gj.glmm(formula, data, family, control=gj.Control(compilation="full"), **more)
 
     return fit
 
@@ -44,7 +44,7 @@ def _glmm(formula: str, family: str, **more: Any) -> Callable[[Any], Any]:
 def _clmm(data: Any) -> Any:
     import glmmjax as gj
 
-    return gj.clmm("rating ~ temp + contact + (1 | judge)", data)
+    return gj.clmm("rating ~ temp + contact + (1 | judge)", data, control=gj.Control(compilation="full"))
 
 
 _SPECIES = "count ~ spp + mined + (1 | site)"

@@ -69,6 +69,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("7 batches", "batch.engine batch.starts"),
     ("7 batches", "batch.verdicts"),
     ("7 batches", "batch.many"),
+    ("7 batches", "batch.batches"),
+    ("7 batches", "batch.responses batch.data_sets batch.running"),
     ("7 batches", "batch.fitting"),
     ("7 batches", "batch.bootstrap"),
     ("7 batches", "batch"),

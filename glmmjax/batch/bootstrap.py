@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glmmjax._errors import ArgumentError
-from glmmjax.batch.fitting import prepare_responses, run_batches
 from glmmjax.batch.lanes import Responses
 from glmmjax.batch.many import Many
+from glmmjax.batch.responses import prepare_responses
+from glmmjax.batch.running import run_batches
 from glmmjax.formula_fit import FormulaFit
 
 if TYPE_CHECKING:

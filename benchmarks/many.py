@@ -1,0 +1,154 @@
+"""Many models at once: glmmjax's batch beside loops over the Rust package glmm and gpboost, on one core.
+
+    python -m benchmarks.many [--out DIRECTORY] [--counts FILE] [--cases NAMES]
+
+Salamanders: responses simulated from the fit of the interaction model (Brooks et al. 2017, appendix A.1), 14 fixed
+effects, of which about a quarter are separated. Genes: ``--counts`` is a CSV with a column for each gene and at its end
+the columns PATID, Timepoint and EB, as in the glmmSeq package's PEAC data; resampled to the size asked for. Bootstrap:
+1,000 refits of cbpp. Peers fit a part of the responses, and the time per fit is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.tables import number, table
+
+PEER_FITS = 60
+INTERACTION = "spp * mined + (1 | site)"
+GENES = "Timepoint * EB + (1 | PATID)"
+
+
+class Work(NamedTuple):
+    """Many responses of one design."""
+
+    right: str
+    data: Any
+    Y: np.ndarray
+    family: str
+    trials: np.ndarray | None = None
+
+
+def salamanders(m: int) -> Work:
+    import glmmjax as gj
+
+    data = gj.datasets.load("salamanders")
+    fit = gj.glmm(f"count ~ {INTERACTION}", data, "nbinom2")
+    return Work(INTERACTION, data, fit.simulate(m, seed=111).T, "nbinom2")
+
+
+def genes(m: int, file: Path) -> Work:
+    import pandas as pd
+
+    table = pd.read_csv(file)
+    real, rng = table[table.columns[:-3]].to_numpy(), np.random.default_rng(0)
+    drawn = [rng.poisson(real * rng.gamma(20.0, 0.05, size=real.shape)) for _ in range(-(-m // real.shape[1]) - 1)]
+    return Work(GENES, table[table.columns[-3:]], np.concatenate([real, *drawn], axis=1)[:, :m], "nbinom2")
+
+
+def cbpp(m: int) -> Work:
+    import glmmjax as gj
+
+    data = gj.datasets.load("cbpp")
+    fit = gj.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", data, "binomial")
+    return Work("period + (1 | herd)", data, fit.simulate(m, seed=1).T, "binomial", data["size"].to_numpy(dtype=float))
+
+
+def ours(work: Work) -> tuple[Any, dict[str, float]]:
+    """The batch, twice: compile time of the first, the other times of the second."""
+    import glmmjax as gj
+
+    def run() -> Any:
+        control = gj.Control(compilation="full")
+        return gj.fit_many(f"~ {work.right}", work.data, work.Y, work.family, trials=work.trials, control=control)
+
+    first = run()
+    began = time.perf_counter()
+    again = run()
+    return again, {
+        "compile": first.timings["compile"],
+        "whole": time.perf_counter() - began,
+        "run": again.timings["run"],
+    }
+
+
+def peers(work: Work) -> dict[str, Callable[[np.ndarray], float]]:
+    """Functions from a response to a log-likelihood, which with standard errors is one fit."""
+    found: dict[str, Callable[[np.ndarray], float]] = {}
+    if find_spec("glmm") is not None:
+        import glmm
+
+        columns = {name: work.data[name].to_numpy() for name in work.data}
+        family = {"nbinom2": "negativebinomial"}.get(work.family, work.family)
+
+        def rust(y: np.ndarray) -> float:
+            more = {} if work.trials is None else {"weights": work.trials}
+            y = y if work.trials is None else y / work.trials
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return float(glmm.fit({**columns, "y": y}, f"y ~ {work.right}", family=family, **more).loglik)
+
+        found["glmm (Rust), loop"] = rust
+    return found
+
+
+def row(name: str, work: Work) -> list[str]:
+    many, times = ours(work)
+    m = work.Y.shape[1]
+    cells = [name, str(m), number(1e3 * times["run"] / m), number(1e3 * times["whole"] / m), number(times["compile"])]
+    wrong = len(many.failed)
+    for fit in peers(work).values():
+        seconds, ahead = [], []
+        for i in range(min(PEER_FITS, m)):
+            began = time.perf_counter()
+            llf = fit(work.Y[:, i])
+            seconds.append(time.perf_counter() - began)
+            if many.status.iloc[i] == "converged":
+                ahead.append(many.llf[i] - llf)
+        mean = statistics.mean(seconds)
+        ratio = mean / (times["whole"] / m)
+        cells += [number(1e3 * mean), number(ratio), f"{min(ahead):.1e} to {max(ahead):.1e}"]
+    return [*cells, str(wrong)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--counts", type=Path)
+    parser.add_argument("--sizes", default="100,1000", help="of the Salamanders batches")
+    parser.add_argument("--genes", type=int, default=2000)
+    options = parser.parse_args()
+    load = machine.load()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
+    rows = []
+    for m in map(int, options.sizes.split(",")):
+        print(f"... {m} Salamanders", file=sys.stderr, flush=True)
+        rows.append(row("Salamanders, NB2, 14 effects", salamanders(m)))
+    if options.counts is not None:
+        print("... genes", file=sys.stderr, flush=True)
+        rows.append(row("genes, NB2, 123 samples", genes(options.genes, options.counts)))
+    print("... bootstrap", file=sys.stderr, flush=True)
+    rows.append(row("cbpp bootstrap, binomial", cbpp(1000)))
+    head = ["", "fits", "run, ms per fit", "whole call, ms per fit", "compile once, s"]
+    head += ["glmm (Rust) in a loop, ms per fit", "ratio", "log-likelihood ahead of glmm"] if peers(cbpp(1)) else []
+    head += ["not plainly converged"]
+    facts = machine.header() | {"load average at the start": load, "cores": "1"}
+    text = "# Many models\n\n" + "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    (options.out / "many.md").write_text(f"{text}\n\n{table(head, rows)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Lanes that are ready to be run, and what is known of them; what both kinds of batches have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from glmmjax._errors import ArgumentError
+from glmmjax.batch.lanes import Lanes
+from glmmjax.constraints import constrain
+from glmmjax.design import Design
+from glmmjax.families import Family
+from glmmjax.fitting import block_diagonal
+from glmmjax.formula_fit import Options
+from glmmjax.layout import Layout, beta_name
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Lanes of one layout, ready to be run, and what is known of them.
+
+    Attributes:
+        lanes, family: what is fitted.
+        positions: (m,) where each lane stands among all keys.
+        keys: of the lanes.
+        names: of the parameters.
+        problems: why a lane cannot be run, by lane.
+        log_base: (m,) the terms of the log-likelihood in the responses alone.
+        nobs: (m,) observations used.
+        options: for the fits on demand; with what the model itself holds fixed.
+    """
+
+    lanes: Lanes
+    family: Family
+    positions: np.ndarray
+    keys: tuple[Any, ...]
+    names: tuple[str, ...]
+    problems: dict[int, str]
+    log_base: np.ndarray
+    nobs: np.ndarray
+    options: Options
+
+
+def blocks(design: Design, layout: Layout) -> tuple[list[str], dict[str, int]]:
+    """The blocks of parameters in flat order and their sizes."""
+    sizes = {beta_name(name): part.X.shape[1] for name, part in design.components.items()}
+    if layout.family.shape is not None:
+        sizes["psi"] = layout.n_psi
+    sizes["theta"] = sum(term.n_theta for term in layout.terms)
+    return sorted(sizes), sizes
+
+
+def constrained(
+    starts: np.ndarray,
+    names: list[str],
+    sizes: dict[str, int],
+    scale: dict[str, np.ndarray],
+    family: Family,
+    options: Options,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The starts (m, k) with what the user gave or holds, and the directions (k, r) in which parameters may move."""
+    bounds = np.cumsum([sizes[name] for name in names])
+    where = {name: slice(end - sizes[name], end) for name, end in zip(names, bounds, strict=True)}
+    starts = starts.copy()
+    for name, value in options.start.items():
+        if name not in where:
+            raise ArgumentError(f"start: no parameters are called {name!r}.")
+        starts[:, where[name]] = np.broadcast_to(np.asarray(value, dtype=float), (len(starts), sizes[name]))
+    held: dict[str, Any] = {} if family.shape is None or family.shape.held is None else {"psi": True}
+    fixed = {**held, **options.fixed}
+    if not fixed:
+        blocks = {beta_name(name): T for name, T in scale.items()}
+        return starts, block_diagonal([blocks.get(name, np.eye(sizes[name])) for name in names])
+    good = np.flatnonzero(np.all(np.isfinite(starts), axis=1))
+    T = np.eye(starts.shape[1])
+    for lane in good:
+        starts[lane], T = constrain({name: starts[lane, where[name]] for name in names}, fixed)
+    return starts, T

@@ -1,0 +1,144 @@
+"""One formula, many data sets -> lanes, in batches of equal layouts and padded sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from glmmjax._errors import DataError, GlmmjaxError
+from glmmjax._frames import read_table
+from glmmjax.batch.batches import Batch, blocks, constrained
+from glmmjax.batch.lanes import Lanes, marked
+from glmmjax.design import Design, build_design
+from glmmjax.estimates import parameter_names
+from glmmjax.families import Family
+from glmmjax.fitting import check_response, read_formulas
+from glmmjax.formula_fit import Options
+from glmmjax.layout import Layout, ModelData, lay_out
+from glmmjax.start import orthonormal_scale, start_values
+
+
+def data_batches(
+    texts: Mapping[str, str],
+    data: Any,
+    by: str | Sequence[str],
+    family: Family,
+    inputs: Mapping[str, Any],
+    options: Options,
+) -> list[Batch]:
+    """The data sets, in batches of equal layouts and padded sizes."""
+    columns = [by] if isinstance(by, str) else list(by)
+    frame, groups = _split(data, columns)
+    formulas, family, held = read_formulas(texts, family)
+    options = replace(options, fixed={**held, **options.fixed})
+    sorted_lanes: dict[Any, list[tuple[int, Design, ModelData, np.ndarray, np.ndarray]]] = {}
+    layouts: dict[Any, tuple[Layout, tuple[str, ...]]] = {}
+    keys, problems = [], {}
+    for position, (key, rows) in enumerate(groups):
+        keys.append(key)
+        try:
+            part = frame.iloc[rows]
+            own = {name: x[rows] if isinstance(x, np.ndarray) else x for name, x in inputs.items()}
+            design = build_design(
+                formulas, part, **own, response_kind=family.response, rank_deficient=options.control.rank_deficient
+            )
+            check_response(design, family)
+            control = options.control
+            layout, arrays = lay_out(
+                design, family, control.structure, options.covariances, options.priors, size=power_of_two
+            )
+            scale = {name: orthonormal_scale(p.X) for name, p in design.components.items()}
+            names, sizes = blocks(design, layout)
+            params = start_values(design, family, layout, scale)
+            flat = np.concatenate([params[name] for name in names])[None]
+            starts, T = constrained(flat, names, sizes, scale, family, options)
+        except GlmmjaxError as error:
+            problems[position] = str(error)
+            continue
+        labels = parameter_names(design, layout, family)
+        shapes = tuple((x.shape, x.dtype.str) for x in _leaves(arrays))
+        label = (layout, labels, shapes)
+        layouts[label] = (layout, labels)
+        sorted_lanes.setdefault(label, []).append((position, design, arrays, starts[0], T))
+    if not sorted_lanes:
+        first = next(iter(problems.values()), "there are no rows")
+        raise DataError(f"fit_many: none of the {len(keys)} data sets can be fitted; the first: {first}")
+    batches = []
+    for label, members in sorted_lanes.items():
+        batches.append(_data_batch(*layouts[label], members, keys, family, options))
+    if problems:
+        batches.append(_unfit_batch(batches[0], problems, keys))
+    return batches
+
+
+def power_of_two(size: int) -> int:
+    """The padded size of ragged data sets: the next power of two, so that few programs serve them.
+
+    >>> [power_of_two(size) for size in (1, 5, 64, 65)]
+    [1, 8, 64, 128]
+    """
+    return 1 << max(0, size - 1).bit_length()
+
+
+def _split(data: Any, columns: list[str]) -> tuple[Any, list[tuple[Any, np.ndarray]]]:
+    """The data as a pandas frame, and the rows of each value of the columns, in the order of their appearance."""
+    import pandas as pd
+
+    table = read_table(data)
+    for name in columns:
+        if name not in table.names:
+            raise table.unknown(name, "by=")
+    frame = pd.DataFrame({name: table.read(name) for name in table.names})
+    grouped = frame.groupby(columns if len(columns) > 1 else columns[0], sort=False, observed=True, dropna=True)
+    return frame, [(key, np.asarray(rows)) for key, rows in grouped.indices.items()]
+
+
+def _leaves(tree: Any) -> list[Any]:
+    import jax
+
+    return jax.tree.leaves(tree)
+
+
+def _data_batch(
+    layout: Layout,
+    labels: tuple[str, ...],
+    members: list[tuple[int, Design, ModelData, np.ndarray, np.ndarray]],
+    keys: list[Any],
+    family: Family,
+    options: Options,
+) -> Batch:
+    positions, designs, arrays, starts, directions = zip(*members, strict=True)
+    template = arrays[0]
+    every = dict.fromkeys(("y", "trials", "weights", "X", "offset", "Z", "members", "priors"), 0)
+    axes = marked(template, **every, distinct=None if template.distinct is None else (0, 0, 0))
+    lanes = Lanes(
+        layout,
+        len(members),
+        lambda i: arrays[i],
+        axes,
+        lambda i: starts[i],
+        lambda i: directions[i],
+        lambda i: designs[i],
+    )
+    log_base = np.array([np.sum(d.weights * family.log_base(d.y, d.trials)) for d in designs])
+    nobs = np.array([len(d.y) for d in designs])
+    own = tuple(keys[p] for p in positions)
+    return Batch(lanes, family, np.array(positions), own, labels, {}, log_base, nobs, options)
+
+
+def _unfit_batch(like: Batch, problems: dict[int, str], keys: list[Any]) -> Batch:
+    """The data sets that cannot be fitted, as lanes that are not run."""
+    positions = np.array(sorted(problems))
+    nothing = np.full(len(positions), np.nan)
+    return replace(
+        like,
+        lanes=replace(like.lanes, size=len(positions)),
+        positions=positions,
+        keys=tuple(keys[p] for p in positions),
+        problems={i: problems[p] for i, p in enumerate(positions)},
+        log_base=nothing,
+        nobs=np.zeros(len(positions), dtype=int),
+    )

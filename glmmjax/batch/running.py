@@ -1,0 +1,206 @@
+"""Batches -> :class:`Many`: run them, judge them, put their results together in the order of the keys."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from glmmjax._errors import ArgumentError
+from glmmjax._precision import double_precision, to_numpy
+from glmmjax.batch.batches import Batch, blocks
+from glmmjax.batch.engine import LaneResults, run_lanes
+from glmmjax.batch.many import Many
+from glmmjax.batch.progress import progress_bar
+from glmmjax.batch.verdicts import Verdicts, judge_lanes
+from glmmjax.design import take_rows
+from glmmjax.fitting import fit_design
+from glmmjax.formula_fit import FormulaFit, Options
+from glmmjax.layout import Layout, beta_name
+from glmmjax.model import factors, log_prior_density, unflatten
+from glmmjax.programs import compiled
+
+
+def run_batches(
+    batches: list[Batch],
+    formula: str,
+    options: Options,
+    began: float,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Many:
+    """Run batches and put their results together in the order of the keys."""
+    if checkpoint is not None and len(batches) > 1:
+        raise ArgumentError("checkpoint= needs one layout for all data sets: use it with responses=.")
+    total = sum(len(batch.keys) - len(batch.problems) for batch in batches)
+    prepared = time.perf_counter()
+    compile_time, done, parts = 0.0, 0, []
+    with progress_bar(total, progress) as show:
+        for batch in batches:
+            chosen = np.array([i for i in range(len(batch.keys)) if i not in batch.problems], dtype=int)
+            report = _from(show, done)
+            mark = "" if checkpoint is None else _fingerprint(batch)
+            results, seconds = run_lanes(batch.lanes, chosen, options.control, report, checkpoint, mark)
+            compile_time += seconds
+            done += len(chosen)
+            parts.append((batch, results, judge_lanes(batch.lanes, results, batch.problems, batch.names)))
+    ran = time.perf_counter()
+    timings = {"design": prepared - began, "compile": compile_time, "run": ran - prepared - compile_time}
+    return _collect(parts, formula, timings)
+
+
+def _from(show: Callable[[int, int], None] | None, before: int) -> Callable[[int, int], None] | None:
+    return None if show is None else lambda done, total: show(before + done, total)
+
+
+def _fingerprint(batch: Batch) -> str:
+    """A digest of the model, the data and the responses."""
+    described = repr((batch.lanes.layout, batch.names, batch.keys, batch.options))
+    digest = hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", described).encode())
+    for lane in range(batch.lanes.size):
+        if lane not in batch.problems:
+            digest.update(batch.lanes.data(lane).y.tobytes())
+            digest.update(batch.lanes.start(lane).tobytes())
+    for part in batch.lanes.design(0).components.values():
+        digest.update(np.ascontiguousarray(part.X).tobytes() + part.offset.tobytes())
+    return digest.hexdigest()
+
+
+def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, timings: Mapping[str, float]) -> Many:
+    """The results of all batches in the order of the keys; parameters that a batch lacks are NaN."""
+    names = tuple(dict.fromkeys(name for batch, _, _ in parts for name in batch.names))
+    m = sum(len(batch.keys) for batch, _, _ in parts)
+    k = len(names)
+    n_effects = max(results.variances.shape[1] for _, results, _ in parts)
+    results = LaneResults.empty(m, k, n_effects)
+    vcov = np.full((m, k, k), np.nan)
+    status = np.full(m, "", dtype=object)
+    flags = {name: np.zeros(m, dtype=bool) for name in ("converged", "singular", "separated")}
+    llf, nobs, sigma = np.full(m, np.nan), np.zeros(m, dtype=int), np.ones(m)
+    first = parts[0][0]
+    labels = _sd_names(first)
+    sd = np.full((m, len(labels)), np.nan)
+    keys: list[Any] = [None] * m
+    home: dict[int, tuple[Batch, int]] = {}
+    for batch, own, verdicts in parts:
+        at, columns = batch.positions, np.array([names.index(name) for name in batch.names])
+        place = np.ix_(at, columns)
+        results.flat[place], results.gradient[place] = own.flat, own.gradient
+        square = (at[:, None, None], columns[:, None], columns)
+        results.hessian[square], vcov[square] = own.hessian, verdicts.vcov
+        results.value[at], results.outcome[at], results.iterations[at] = own.value, own.outcome, own.iterations
+        results.variances[at, : own.variances.shape[1]] = own.variances
+        status[at] = verdicts.status
+        for name, flag in flags.items():
+            flag[at] = getattr(verdicts, name)
+        nobs[at] = batch.nobs
+        llf[at] = batch.log_base - own.value - _log_priors(batch, own)
+        done = own.done
+        if np.any(done):
+            sd[at[done]] = _standard_deviations(batch, own.flat[done])
+            sigma[at[done]] = _dispersions(batch, own.flat[done])
+        for lane, position in enumerate(at):
+            keys[position], home[int(position)] = batch.keys[lane], (batch, lane)
+    flat = results.flat
+
+    def rebuild(position: int) -> FormulaFit:
+        batch, lane = home[position]
+        columns = [names.index(name) for name in batch.names]
+        return _whole(batch, lane, flat[position, columns])
+
+    p = sum(part.X.shape[1] for part in first.lanes.design(0).components.values())
+    reported = np.array([i for i, name in enumerate(names) if name in _reported(first, p)], dtype=int)
+    return Many(
+        keys=tuple(keys),
+        formula=formula,
+        family=first.family.name,
+        parameter_names=names,
+        reported=reported,
+        effect_names=tuple(names[i] for i in reported),
+        results=results,
+        verdicts=Verdicts(status, flags["converged"], flags["singular"], flags["separated"], vcov),
+        llf=llf,
+        nobs=nobs,
+        sd=sd,
+        sd_names=labels,
+        sigma=sigma,
+        timings=timings,
+        rebuild=rebuild,
+    )
+
+
+def _reported(batch: Batch, p: int) -> set[str]:
+    """The fixed effects that are reported: all but a dispersion that is one number."""
+    design = batch.lanes.design(0)
+    disp = design.components.get("disp")
+    constant = disp is not None and disp.columns == ("(Intercept)",) and not disp.terms
+    return {name for name in batch.names[:p] if not (constant and name == "disp:(Intercept)")}
+
+
+def _whole(batch: Batch, lane: int, flat: np.ndarray) -> FormulaFit:
+    """The fit of one lane, from its estimates."""
+    design = batch.lanes.design(lane)
+    design = take_rows(design, design.weights > 0) if np.any(design.weights == 0) else design
+    names, sizes = blocks(design, batch.lanes.layout)
+    bounds = np.cumsum([sizes[name] for name in names])[:-1]
+    start = dict(zip(names, np.split(flat, bounds), strict=True))
+    return fit_design(design, batch.family, replace(batch.options, start=start))
+
+
+def _log_priors(batch: Batch, results: LaneResults) -> np.ndarray:
+    layout = batch.lanes.layout
+    if not layout.priors:
+        return np.zeros(batch.lanes.size)
+    out = np.full(batch.lanes.size, np.nan)
+    for lane in np.flatnonzero(results.done):
+        data = batch.lanes.data(int(lane))
+        out[lane] = log_prior_density(layout, data, to_numpy(unflatten(layout, results.flat[lane], data)))
+    return out
+
+
+def _sd_names(batch: Batch) -> tuple[str, ...]:
+    """The effects whose standard deviations are reported, as in ``(x | g)``."""
+    terms = batch.lanes.design(0).terms
+    return tuple(
+        f"{'' if component == 'cond' else component + ':'}{'1' if column == '(Intercept)' else column} | {term.group}"
+        for component, term in terms
+        for column in term.columns
+    )
+
+
+def _sd_program(layout: Layout, theta: Any) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    def one(theta: Any) -> Any:
+        parts = [jnp.sqrt(jnp.sum(L**2, axis=1)) for L in factors(layout, {"theta": theta})]
+        return jnp.concatenate(parts) if parts else jnp.zeros(0)
+
+    return jax.vmap(one)(theta)
+
+
+def _standard_deviations(batch: Batch, flat: np.ndarray) -> np.ndarray:
+    """Standard deviations of all effects (lanes, s)."""
+    layout = batch.lanes.layout
+    theta = flat[:, flat.shape[1] - sum(term.n_theta for term in layout.terms) :]
+    with double_precision():
+        program, _ = compiled(_sd_program, (layout,), (theta,), "quick")
+        return np.asarray(program(theta))
+
+
+def _dispersions(batch: Batch, flat: np.ndarray) -> np.ndarray:
+    """The dispersion of each lane as the family reports it; the geometric mean over rows where it varies."""
+    family = batch.family
+    if not family.has_dispersion:
+        return np.ones(len(flat))
+    part = batch.lanes.design(0).components["disp"]
+    names, sizes = blocks(batch.lanes.design(0), batch.lanes.layout)
+    first = sum(sizes[name] for name in names[: names.index(beta_name("disp"))])
+    own = flat[:, first : first + sizes[beta_name("disp")]]
+    return np.asarray(family.sigma(np.exp(own @ np.mean(part.X, axis=0) + np.mean(part.offset))))

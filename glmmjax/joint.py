@@ -42,8 +42,9 @@ class JointModel:
         view: (params, random, data) -> the three as the model's owner writes them.
         least_curvature: the least eigenvalue of the Hessian at the modes with which the approximation counts. Without
             log-concavity two modes can merge, where ``log |H|`` has a pole that would pass for a maximum.
-        expand_near: (params, random, data) -> a function like ``expand`` that at this point has its value and its first
-            two derivatives, and is cheaper to differentiate. Default: None, there is none but ``expand``.
+        expand_near: (params, random, data) -> two functions like ``expand`` that at this point have its value and its
+            first two derivatives and are cheaper to differentiate: one forward, one backward and then forward. Default:
+            None, there is none but ``expand``.
 
     All functions are pure and can be traced. Two models are the same if their functions are.
     """
@@ -55,11 +56,11 @@ class JointModel:
     report: Callable[[Params, Data], Any]
     view: Callable[[Params, Random, Data], tuple[Params, Any, Data]]
     least_curvature: float = 0.0
-    expand_near: Callable[[Params, Random, Data], Expand] | None = None
+    expand_near: Callable[[Params, Random, Data], tuple[Expand, Expand]] | None = None
 
-    def near(self, params: Params, random: Random, data: Data) -> Expand:
-        """``expand``, or what takes its place for two derivatives at this point."""
-        return self.expand if self.expand_near is None else self.expand_near(params, random, data)
+    def near(self, params: Params, random: Random, data: Data) -> tuple[Expand, Expand]:
+        """``expand`` twice, or what takes its place for derivatives at this point, forward and backward."""
+        return (self.expand, self.expand) if self.expand_near is None else self.expand_near(params, random, data)
 
     def nll(self, params: Params, random: Random, data: Data) -> Array:
         """The joint negative log-likelihood f."""

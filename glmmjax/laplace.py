@@ -17,7 +17,7 @@ Tierney & Kadane (1986), J. Am. Stat. Assoc. 81; Kristensen et al. (2016), J. St
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +62,8 @@ def marginal_nll(model: JointModel, params: Params, start: Random, data: Data) -
 
 def marginal_gradient(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
     """Value and gradient at the flat parameters (k,), searching the modes from ``start``; other derivatives NaN."""
-    u, stats, expand = _at_modes(model, flat, start, data)
-    at, g, V = _gradient(model, expand, flat, u, data)
+    u, stats, _, backward = _at_modes(model, flat, start, data)
+    at, g, V = _gradient(model, backward, flat, u, data)
     unknown = tuple(jnp.full((*x.shape, flat.size), jnp.nan) for x in u)
     hessian = jnp.full((flat.size, flat.size), jnp.nan)
     return Marginal(_value(model, at, stats, data), g, hessian, u, unknown, V, stats)
@@ -71,15 +71,15 @@ def marginal_gradient(model: JointModel, flat: Array, start: Random, data: Data)
 
 def marginal_derivatives(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
     """Value, gradient and Hessian at the flat parameters (k,), searching the modes from ``start``."""
-    u, stats, expand = _at_modes(model, flat, start, data)
-    at = expand(flat, u)
+    u, stats, forward, backward = _at_modes(model, flat, start, data)
+    at = forward(flat, u)
 
     def modes_move(direction: Array) -> Random:
-        _, score_dot = jax.jvp(lambda x: expand(x, u).score, (flat,), (direction,))
+        _, score_dot = jax.jvp(lambda x: forward(x, u).score, (flat,), (direction,))
         return tuple(-v for v in solve_hessian(model, at.hessian, score_dot, data))
 
     def gradient(x: Array, u: Random) -> tuple[Array, Random]:
-        return _gradient(model, expand, x, u, data)[1:]
+        return _gradient(model, backward, x, u, data)[1:]
 
     def follow(direction: Array) -> tuple[Array, Random, Array, Random]:
         u_dot = modes_move(direction)
@@ -106,24 +106,28 @@ def marginal_derivatives(model: JointModel, flat: Array, start: Random, data: Da
     return Marginal(_value(model, at, stats, data), g, 0.5 * (hessian + hessian.T), u, jacobian, V, stats)
 
 
-def _at_modes(
-    model: JointModel, flat: Array, start: Random, data: Data
-) -> tuple[Random, Stats, Callable[[Array, Random], Expansion]]:
-    """The modes, how their search ended, and the expansion near them as a function of (flat, u)."""
+Near: TypeAlias = Callable[[Array, Random], Expansion]
+
+
+def _at_modes(model: JointModel, flat: Array, start: Random, data: Data) -> tuple[Random, Stats, Near, Near]:
+    """The modes, how their search ended, and the expansion near them as functions of (flat, u): see ``near``."""
     params = model.unflatten(flat, data)
     u, stats = find_modes(model, params, start, data)
-    near = model.near(params, u, data)
-    return u, stats, lambda x, u: near(model.unflatten(x, data), u, data)
+    forward, backward = model.near(params, u, data)
+    return (
+        u,
+        stats,
+        lambda x, u: forward(model.unflatten(x, data), u, data),
+        lambda x, u: backward(model.unflatten(x, data), u, data),
+    )
 
 
-def _gradient(
-    model: JointModel, expand: Callable[[Array, Random], Expansion], x: Array, u: Random, data: Data
-) -> tuple[Expansion, Array, Random]:
+def _gradient(model: JointModel, expand: Near, x: Array, u: Random, data: Data) -> tuple[Expansion, Array, Random]:
     """The expansion at (x, u), the gradient there if u are the modes, and the diagonal blocks of ``H^-1``."""
     structure, members = model.structure, model.members(data)
     at, pull = jax.vjp(lambda x: expand(x, u), x)
     V_half = jax.grad(lambda H: 0.5 * structure.logdet(H, members))(at.hessian)
-    h_u = jax.vjp(lambda u: expand(x, u).hessian, u)[1](V_half)[0]
+    h_u = jax.vjp(lambda u: expand(x, u).hessian, u)[1](V_half)[0] if u else ()
     w = solve_hessian(model, at.hessian, h_u, data)
     g = pull(Expansion(jnp.ones_like(at.pieces), tuple(-v for v in w), V_half))[0]
     return at, g, tuple(v + jnp.swapaxes(v, 0, 1) for v in structure.diagonal(V_half, members))

@@ -10,7 +10,7 @@ responses this is what glmmTMB does).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from itertools import combinations_with_replacement
 from typing import Any
@@ -83,18 +83,21 @@ def joint_model(layout: Layout) -> JointModel:
         eta = predictors(layout, params, u, data)
         return assembled(params, u, data, eta, by_row(eta, params, data))
 
-    def near(params: Params, random: Random, data: ModelData) -> Expand:
+    def near(params: Params, random: Random, data: ModelData) -> tuple[Expand, Expand]:
         params, u = _split(layout, params, random)
         eta = predictors(layout, params, u, data)
         point = _with_shape(family, eta, params)
-        rows = known_near(lambda point: jnp.stack(by_row(point, point, data)), point, _directions(point))
+        both = known_near(lambda point: jnp.stack(by_row(point, point, data)), point, _directions(point))
 
-        def expand_near(params: Params, random: Random, data: ModelData) -> Expansion:
-            params, u = _split(layout, params, random)
-            eta = predictors(layout, params, u, data)
-            return assembled(params, u, data, eta, list(rows(_as_rows(_with_shape(family, eta, params)))))
+        def with_rows(rows: Callable[[Array], Array]) -> Expand:
+            def expand_near(params: Params, random: Random, data: ModelData) -> Expansion:
+                params, u = _split(layout, params, random)
+                eta = predictors(layout, params, u, data)
+                return assembled(params, u, data, eta, list(rows(_as_rows(_with_shape(family, eta, params)))))
 
-        return expand_near
+            return expand_near
+
+        return with_rows(both[0]), with_rows(both[1])
 
     def by_row(eta: Mapping[str, Array], params: Params, data: ModelData) -> list[Array]:
         """l (n,), then its derivatives in the predictors that move: each first one, each second one."""

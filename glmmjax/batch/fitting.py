@@ -66,6 +66,7 @@ def fit_many(
 
     Source: as :func:`glmmjax.glmm`.
 
+    >>> import numpy as np
     >>> from glmmjax import datasets, fit_many
     >>> data = datasets.load("salamanders")
     >>> Y = np.random.default_rng(1).poisson(2.0, size=(len(data), 3))

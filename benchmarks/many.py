@@ -1,6 +1,6 @@
-"""Many models at once: glmmjax's batch beside loops over the Rust package glmm and gpboost, on one core.
+"""Many models at once: glmmjax's batch beside a loop over the Rust package glmm, on one core.
 
-    python -m benchmarks.many [--out DIRECTORY] [--counts FILE] [--cases NAMES]
+    python -m benchmarks.many [--out DIRECTORY] [--counts FILE] [--sizes 100,1000] [--genes 2000]
 
 Salamanders: responses simulated from the fit of the interaction model (Brooks et al. 2017, appendix A.1), 14 fixed
 effects, of which about a quarter are separated. Genes: ``--counts`` is a CSV with a column for each gene and at its end

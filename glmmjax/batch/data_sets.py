@@ -113,7 +113,7 @@ def _data_batch(
     positions, designs, arrays, starts, directions = zip(*members, strict=True)
     template = arrays[0]
     every = dict.fromkeys(("y", "trials", "weights", "X", "offset", "Z", "members", "priors"), 0)
-    axes = marked(template, **every, distinct=None if template.distinct is None else (0, 0, 0))
+    axes = marked(**every, distinct=None if template.distinct is None else (0, 0, 0))
     lanes = Lanes(
         layout,
         len(members),

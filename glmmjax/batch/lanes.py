@@ -128,7 +128,6 @@ def response_lanes(
         return replace(design, y=y, trials=trials, weights=weights)
 
     axes = marked(
-        template,
         y=0,
         trials=0 if own_trials else None,
         weights=0 if own_weights else None,
@@ -137,7 +136,7 @@ def response_lanes(
     return Lanes(layout, len(starts), data, axes, lambda i: starts[i], lambda i: T, lane_design)
 
 
-def marked(template: ModelData, **axes: Any) -> Any:
+def marked(**axes: Any) -> Any:
     """A :func:`jax.vmap` axis for every leaf of the data: None but where said otherwise."""
     nothing = dict.fromkeys(("y", "trials", "weights", "X", "offset", "Z", "members", "distinct", "priors"))
     return ModelData(**{**nothing, **axes})

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 Coefficients = tuple[float, ...]
 
@@ -135,6 +136,18 @@ def _stirling(z: Any, xp: Namespace) -> Any:
     return xp.polynomial(_STIRLING, 3.0 / z - 1.0)
 
 
+def _chain(polynomial: Coefficients) -> Coefficients:
+    """The polynomial ``-(u + 1) P'(u)``: with ``u = 3 / z - 1`` it is ``dP / d log z``."""
+    slope = [power * coefficient for power, coefficient in enumerate(polynomial)][1:]
+    return tuple(-(a + b) for a, b in zip([*slope, 0.0], [0.0, *slope], strict=True))
+
+
+# The remainder S of Stirling's series and its four derivatives in log z, as polynomials in u.
+_STIRLING_DERIVATIVES = [_STIRLING]
+for _ in range(4):
+    _STIRLING_DERIVATIVES.append(_chain(_STIRLING_DERIVATIVES[-1]))
+
+
 def log_rising(log_a: Any, y: Any, xp: Namespace = JAX) -> Any:
     """``log Gamma(a + y) - log Gamma(a) - y log a``, the rising factorial relative to the power, for ``y >= 0``.
 
@@ -144,7 +157,8 @@ def log_rising(log_a: Any, y: Any, xp: Namespace = JAX) -> Any:
 
         log Gamma(a + 1) = (a + 1/2) log z - z + log(2 pi) / 2 + S(z)
 
-    The error is that of rounding ``y`` and ``y log a``, for every ``a``; the derivatives' likewise.
+    The error is that of rounding ``y`` and ``y log a``, for every ``a``; the derivatives' likewise. JAX knows four of
+    them, in ``log_a`` only: a further one, or one in ``y``, is refused.
 
     Args:
         log_a: logarithm of ``a``; above 60 it is held there, where the value is 0 to rounding.
@@ -154,13 +168,90 @@ def log_rising(log_a: Any, y: Any, xp: Namespace = JAX) -> Any:
     True
     """
     log_a = xp.where(log_a < 60.0, log_a, 60.0)
+    if xp is JAX:
+        log_a, y = jnp.broadcast_arrays(log_a, y)
+        return _looked_up(log_a, *_log_rising_derivatives(jax.lax.stop_gradient(log_a), y))
     a = xp.exp(log_a)
-    z, total, positive = a + 1.5, a + y, y > 0
+    z = a + 1.5
+    return _log_rising(log_a, a, y, z, xp) + _stirling(z + y, xp) - _stirling(z, xp)
+
+
+def _log_rising(log_a: Any, a: Any, y: Any, z: Any, xp: Namespace) -> Any:
+    """All of it but the remainders of Stirling's series."""
+    total, positive = a + y, y > 0
     # log(a) itself, not log(exp(log_a)), whose derivatives overflow for tiny a
     last = xp.where(positive, log_a - xp.log(xp.where(positive, total, 1.0)), 0.0)
+    return (total + 0.5) * xp.log1p(y / z) + y * (xp.log(z) - log_a) - y + last
+
+
+def _log_rising_derivatives(log_a: Any, y: Any) -> tuple[Any, ...]:
+    """The value and four derivatives in ``log_a``, by rules in which no nearly equal terms are subtracted.
+
+    With ``w = a / z``, ``v = a / (z + y)`` and their complements ``w'``, ``v'``, all between 0 and 1, a dot for the
+    derivative in ``log_a``: ``w. = w w'``, ``w'. = -w w'``, and ``S. = S' w`` where S' is that in ``log z``.
+    """
+    a = jnp.exp(log_a)
+    z = a + 1.5
+    Z = z + y
+    w, v, w_, v_ = a / z, a / Z, 1.5 / z, (1.5 + y) / Z
+    dw, dv = w * w_, v * v_
+    ddw, ddv = dw * (w_ - w), dv * (v_ - v)
+    # a log1p(y / z) - y, and its derivatives
+    e0 = a * jnp.log1p(y / z) - y
+    wv, s, ds = w * v, w_ + v_, -dw - dv
+    e1 = e0 + y * (w_ + v_ - w_ * v_)
+    e2 = e1 - y * wv * s
+    e3 = e2 - y * wv * (s * s + ds)
+    # y w / (z + y), likewise
+    q0, m, dm = y * w / Z, w_ - v, -ddw - ddv
+    q1 = q0 * m
+    q2 = q0 * (m * m + ds)
+    q3 = q0 * (m * (m * m + 3.0 * ds) + dm)
+    # log(a / (a + y)) for y > 0, from the first derivative on
+    positive = y > 0
+    x_ = jnp.where(positive, y / jnp.where(positive, a + y, 1.0), 0.0)
+    x = 1.0 - x_
+    d2 = -x * x_
+    both = _stirling_derivatives(*(jnp.stack(pair) for pair in ((Z, z), (v, w), (dv, dw), (ddv, ddw))))
+    S = [of[0] - of[1] for of in both]
     return (
-        (total + 0.5) * xp.log1p(y / z) + y * (xp.log(z) - log_a) - y + _stirling(z + y, xp) - _stirling(z, xp) + last
+        _log_rising(log_a, a, y, z, JAX) + S[0],
+        e0 + q0 + x_ + S[1],
+        e1 + q1 + d2 + S[2],
+        e2 + q2 + d2 * (x_ - x) + S[3],
+        e3 + q3 + d2 * (1.0 + 6.0 * d2) + S[4],
     )
+
+
+def _stirling_derivatives(z: Any, w: Any, dw: Any, ddw: Any) -> tuple[Any, ...]:
+    """``S(z)`` and four derivatives in some t, where ``w = d log z / dt``; by the rule of Faa di Bruno."""
+    shape = (-1, len(_STIRLING_DERIVATIVES), *(1,) * z.ndim)
+    coefficients = np.array(_STIRLING_DERIVATIVES).T.reshape(shape)
+    S, S1, S2, S3, S4 = _horner(tuple(coefficients), 3.0 / z - 1.0)
+    dddw = dw * (1.0 - 6.0 * dw)
+    return (
+        S,
+        S1 * w,
+        S2 * w**2 + S1 * dw,
+        S3 * w**3 + 3.0 * S2 * w * dw + S1 * ddw,
+        S4 * w**4 + 6.0 * S3 * w**2 * dw + S2 * (3.0 * dw**2 + 4.0 * w * ddw) + S1 * dddw,
+    )
+
+
+@jax.custom_jvp
+def _looked_up(x: Any, *derivatives: Any) -> Any:
+    """A function of ``x`` alone whose value and derivatives at this point are known: each order costs one product."""
+    return derivatives[0]
+
+
+@partial(_looked_up.defjvp, symbolic_zeros=True)
+def _looked_up_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    x, *derivatives = primals
+    if len(derivatives) == 1:
+        raise NotImplementedError("no further derivative is known")
+    if not all(isinstance(tangent, SymbolicZero) for tangent in tangents[1:]):
+        raise NotImplementedError("no derivative in anything else is known")
+    return _looked_up(*primals), _looked_up(x, *derivatives[1:]) * tangents[0]
 
 
 def log_gamma_excess(log_a: Any, xp: Namespace = JAX) -> Any:
@@ -172,7 +263,30 @@ def log_gamma_excess(log_a: Any, xp: Namespace = JAX) -> Any:
     True
     """
     held = xp.where(log_a < 60.0, log_a, 60.0)  # beyond, only the leading term is left
-    a = xp.exp(held)
+    if xp is JAX:
+        return _looked_up(held, *_log_gamma_excess_derivatives(jax.lax.stop_gradient(held))) + 0.5 * (held - log_a)
+    return _log_gamma_excess(held, xp.exp(held) + 1.5, xp) + _stirling(xp.exp(held) + 1.5, xp) + 0.5 * (held - log_a)
+
+
+def _log_gamma_excess(log_a: Any, z: Any, xp: Namespace) -> Any:
+    """All of it but the remainder of Stirling's series, and what is beyond the bound."""
+    powers = xp.exp(log_a) * softplus(log(1.5) - log_a, xp) + 0.5 * xp.log(z) - 1.5 - log_a
+    return powers + 0.5 * log(2.0 * pi)
+
+
+def _log_gamma_excess_derivatives(log_a: Any) -> tuple[Any, ...]:
+    """The value and four derivatives in ``log_a``; letters as in :func:`_log_rising_derivatives`."""
+    a = jnp.exp(log_a)
     z = a + 1.5
-    powers = a * softplus(log(1.5) - held, xp) + 0.5 * xp.log(z) - 1.5 - held
-    return powers + 0.5 * log(2.0 * pi) + _stirling(z, xp) + 0.5 * (held - log_a)
+    w, w_ = a / z, 1.5 / z
+    dw = w * w_
+    ddw = dw * (w_ - w)
+    S = _stirling_derivatives(z, w, dw, ddw)
+    e0 = a * softplus(log(1.5) - log_a)
+    return (
+        _log_gamma_excess(log_a, z, JAX) + S[0],
+        e0 - w - 1.0 + S[1],
+        e0 - 1.5 * w - dw + S[2],
+        e0 - 1.5 * (w + dw) - ddw + S[3],
+        e0 - 1.5 * (w + dw + ddw) - dw * (1.0 - 6.0 * dw) + S[4],
+    )

@@ -143,7 +143,7 @@ def _chain(polynomial: Coefficients) -> Coefficients:
 
 
 # The remainder S of Stirling's series and its four derivatives in log z, as polynomials in u.
-_STIRLING_DERIVATIVES = [_STIRLING]
+_STIRLING_DERIVATIVES: list[Coefficients] = [_STIRLING]
 for _ in range(4):
     _STIRLING_DERIVATIVES.append(_chain(_STIRLING_DERIVATIVES[-1]))
 

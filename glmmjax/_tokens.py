@@ -6,6 +6,7 @@ import keyword
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from glmmjax._errors import FormulaError
 
@@ -50,6 +51,7 @@ class Word:
     called: bool
 
 
+@lru_cache(maxsize=512)
 def tokenize(source: str) -> tuple[Token, ...]:
     """Return the tokens of a formula, white space left out.
 
@@ -104,6 +106,7 @@ def split_at(tokens: Sequence[Token], depth: int, separator: str) -> list[tuple[
     return [tuple(run) for run in runs]
 
 
+@lru_cache(maxsize=512)
 def words(source: str) -> tuple[Word, ...]:
     """Return the names that a piece of formula uses, keyword arguments and Python's keywords left out.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks.tables import write_csv
 from benchmarks.timing import compare
 
 SECTIONS = ("first_process", "growth", "fits")
+PAGES = ("components", "structures", "insteval", "many")  # programs of their own
 FIRST_PROCESS_MODELS = ("contraception_slope", "salamanders_nb2")
 
 
@@ -60,6 +62,11 @@ def main(arguments: list[str] | None = None) -> None:
     text = "\n\n".join([head, *parts]) + "\n"
     (options.out / "results.md").write_text(text)
     print(text)
+    for page in PAGES if options.everything else ():
+        _say(page)
+        done = subprocess.run([sys.executable, "-m", f"benchmarks.{page}", "--out", str(options.out)], check=False)
+        if done.returncode != 0:
+            _say(f"{page} ended with an error: {options.out / page}.md is not of this run")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=5, help="fresh processes for the first-process figures")
     parser.add_argument("--cores", type=int, default=1, help="cores for fits and growth; 0 for all")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--everything", action="store_true", help=f"then the other pages: {', '.join(PAGES)}")
     return parser
 
 

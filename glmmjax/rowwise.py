@@ -142,8 +142,8 @@ def _pulled(weights: Array, E: Array, slope: Array, curvature: Array) -> Array:
 @_pulled.defjvp
 def _pulled_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     weights, E, slope, curvature = primals
-    turned = _moved(_weighted_sum(curvature, weights), tangents[1])
-    return _pulled(weights, E, slope, curvature), turned + _weighted_sum(slope, tangents[0])
+    turned = _moved(_weighted_sum(_known_curvature(E, curvature), weights), tangents[1])
+    return _pulled(weights, E, slope, curvature), turned + _weighted_sum(_known_slope(E, slope, curvature), tangents[0])
 
 
 def _weighted_sum(x: Array, weights: Array) -> Array:

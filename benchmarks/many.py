@@ -1,11 +1,13 @@
 """Many models at once: glmmjax's batch beside a loop over the Rust package glmm, on one core.
 
-    python -m benchmarks.many [--out DIRECTORY] [--counts FILE] [--sizes 100,1000] [--genes 2000]
+    python -m benchmarks.many [--out DIRECTORY] [--counts FILE] [--cells FILE] [--sizes 100,1000] [--genes 2000]
 
 Salamanders: responses simulated from the fit of the interaction model (Brooks et al. 2017, appendix A.1), 14 fixed
 effects, of which about a quarter are separated. Genes: ``--counts`` is a CSV with a column for each gene and at its end
-the columns PATID, Timepoint and EB, as in the glmmSeq package's PEAC data; resampled to the size asked for. Bootstrap:
-1,000 refits of cbpp. Peers fit a part of the responses, and the time per fit is compared.
+the columns PATID, Timepoint and EB, as in the glmmSeq package's PEAC data; resampled to the size asked for. Cells:
+``--cells`` is a CSV with a row for each cell: counts of ten genes, the subject sid, the offset off, the covariates X1,
+X2 and cc, as in the nebula package's sample; each gene four times, resampled. Bootstrap: 1,000 refits of cbpp. Peers
+fit a part of the responses, and the time per fit is compared.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from benchmarks.tables import number, table
 PEER_FITS = 60
 INTERACTION = "spp * mined + (1 | site)"
 GENES = "Timepoint * EB + (1 | PATID)"
+CELLS = "X1 + X2 + cc + (1 | sid)"
 
 
 class Work(NamedTuple):
@@ -39,6 +42,7 @@ class Work(NamedTuple):
     Y: np.ndarray
     family: str
     trials: np.ndarray | None = None
+    offset: np.ndarray | None = None
 
 
 def salamanders(m: int) -> Work:
@@ -53,9 +57,23 @@ def genes(m: int, file: Path) -> Work:
     import pandas as pd
 
     table = pd.read_csv(file)
-    real, rng = table[table.columns[:-3]].to_numpy(), np.random.default_rng(0)
+    return Work(GENES, table[table.columns[-3:]], _resampled(table[table.columns[:-3]].to_numpy(), m), "nbinom2")
+
+
+def cells(m: int, file: Path) -> Work:
+    import pandas as pd
+
+    table = pd.read_csv(file, dtype={"sid": str})
+    offset = np.log(table["off"].to_numpy(dtype=float))
+    Y = _resampled(table[table.columns[:10]].to_numpy(), m)
+    return Work(CELLS, table[["sid", "X1", "X2", "cc"]], Y, "nbinom2", offset=offset)
+
+
+def _resampled(real: np.ndarray, m: int) -> np.ndarray:
+    """The columns as they are, then drawn around them until there are m."""
+    rng = np.random.default_rng(0)
     drawn = [rng.poisson(real * rng.gamma(20.0, 0.05, size=real.shape)) for _ in range(-(-m // real.shape[1]) - 1)]
-    return Work(GENES, table[table.columns[-3:]], np.concatenate([real, *drawn], axis=1)[:, :m], "nbinom2")
+    return np.concatenate([real, *drawn], axis=1)[:, :m]
 
 
 def cbpp(m: int) -> Work:
@@ -72,7 +90,8 @@ def ours(work: Work) -> tuple[Any, dict[str, float]]:
 
     def run() -> Any:
         control = gj.Control(compilation="full")
-        return gj.fit_many(f"~ {work.right}", work.data, work.Y, work.family, trials=work.trials, control=control)
+        given = {"trials": work.trials, "offset": work.offset, "control": control}
+        return gj.fit_many(f"~ {work.right}", work.data, work.Y, work.family, **given)
 
     first = run()
     began = time.perf_counter()
@@ -95,6 +114,7 @@ def peers(work: Work) -> dict[str, Callable[[np.ndarray], float]]:
 
         def rust(y: np.ndarray) -> float:
             more = {} if work.trials is None else {"weights": work.trials}
+            more |= {} if work.offset is None else {"offset": work.offset}
             y = y if work.trials is None else y / work.trials
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -119,7 +139,7 @@ def row(name: str, work: Work) -> list[str]:
                 ahead.append(many.llf[i] - llf)
         mean = statistics.mean(seconds)
         ratio = mean / (times["whole"] / m)
-        cells += [number(1e3 * mean), number(ratio), f"{min(ahead):.1e} to {max(ahead):.1e}"]
+        cells += [number(1e3 * mean), number(ratio), f"{min(ahead):.1e} to {max(ahead):.1e}" if ahead else ""]
     return [*cells, str(wrong)]
 
 
@@ -127,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--counts", type=Path)
+    parser.add_argument("--cells", type=Path)
     parser.add_argument("--sizes", default="100,1000", help="of the Salamanders batches")
     parser.add_argument("--genes", type=int, default=2000)
     options = parser.parse_args()
@@ -140,6 +161,9 @@ def main() -> None:
     if options.counts is not None:
         print("... genes", file=sys.stderr, flush=True)
         rows.append(row("genes, NB2, 123 samples", genes(options.genes, options.counts)))
+    if options.cells is not None:
+        print("... cells", file=sys.stderr, flush=True)
+        rows.append(row("cells, NB2, 6,176 cells", cells(40, options.cells)))
     print("... bootstrap", file=sys.stderr, flush=True)
     rows.append(row("cbpp bootstrap, binomial", cbpp(1000)))
     head = ["", "fits", "run, ms per fit", "whole call, ms per fit", "compile once, s"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import runpy
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -15,6 +16,11 @@ import pytest
 
 if TYPE_CHECKING:
     from glmmjax.result import Fit
+
+# Most of what tests take is the compiler's time, and of that its optimization, for programs that run a few times: they
+# are compiled as `glmmjax.programs.QUICK` says, also where a test calls jax.jit itself or JAX compiles one operation.
+# `XLA_FLAGS= python -m pytest` compiles as users do; the slow tests are run in that way by .ci/run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
 CASES: dict[str, dict[str, Any]] = {
     case["name"]: case for case in json.loads((Path(__file__).parent / "reference" / "cases.json").read_text())

@@ -27,7 +27,7 @@ def run_python(code: str) -> str:
         capture_output=True,
         text=True,
         cwd=ROOT.parent,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ import glmmjax as gj
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax.custom import LikelihoodSpec, joint_model, shape_of
 from glmmjax.formula_fit import formula_problem
-from glmmjax.laplace import marginal_derivatives, marginal_nll
+from glmmjax.laplace import Marginal, marginal_derivatives, marginal_nll
 from glmmjax.layout import lay_out
 from glmmjax.programs import QUICK
 from glmmjax.promises import path_name, store
@@ -81,6 +83,19 @@ def make(name: str) -> tuple[Problem, np.ndarray]:
     return of_formula("linked", formula), flat
 
 
+@cache
+def made(name: str) -> tuple[Problem, np.ndarray, Callable[[np.ndarray], Marginal]]:
+    """The problem, a point, and the marginal with its derivatives at any point: one program for all tests of a name."""
+    found, flat = make(name)
+    compiled = jax.jit(lambda x, u, data: marginal_derivatives(found.model, x, u, data), compiler_options=QUICK)
+
+    def at(x: np.ndarray) -> Marginal:
+        with double_precision():
+            return to_numpy(compiled(x, found.modes, found.data))
+
+    return found, flat, at
+
+
 NAMES = ["dense", "banded", "sparse", "blocks", "bordered", "linked"]
 
 
@@ -88,13 +103,7 @@ NAMES = ["dense", "banded", "sparse", "blocks", "bordered", "linked"]
     "name", [*NAMES, *(pytest.param(n, marks=pytest.mark.slow) for n in ("wide band", "crossed", "linked slope"))]
 )
 def test_exact_derivatives_equal_finite_differences(name: str) -> None:
-    found, flat = make(name)
-    compiled = jax.jit(lambda x, u, data: marginal_derivatives(found.model, x, u, data), compiler_options=QUICK)
-
-    def at(x: np.ndarray) -> Any:
-        with double_precision():
-            return to_numpy(compiled(x, found.modes, found.data))
-
+    _, flat, at = made(name)
     here = at(flat)
     assert np.isfinite(here.value)
     gradient = central_differences(lambda x: at(x).value, flat, 1e-4)
@@ -118,7 +127,7 @@ def test_exact_derivatives_equal_finite_differences(name: str) -> None:
 )
 def test_batches_equal_loops_and_jax_differentiates_the_value(name: str) -> None:
     """``vmap`` over parameters, and ``jax.hessian`` of the value itself, which uses the modes' own derivative."""
-    found, flat = make(name)
+    found, flat, at = made(name)
     many = flat + 0.1 * np.arange(3)[:, None]
 
     def value(x: Any, data: Any) -> Any:
@@ -128,9 +137,9 @@ def test_batches_equal_loops_and_jax_differentiates_the_value(name: str) -> None
         each = np.array([float(jax.jit(value, compiler_options=QUICK)(x, found.data)) for x in many])
         batch = np.asarray(jax.jit(jax.vmap(value, in_axes=(0, None)), compiler_options=QUICK)(many, found.data))
         hessian = np.asarray(jax.jit(jax.hessian(value), compiler_options=QUICK)(flat, found.data))
-        exact = jax.jit(lambda x: marginal_derivatives(found.model, x, found.modes, found.data))(flat).hessian
+    exact = at(flat).hessian
     np.testing.assert_allclose(batch, each, rtol=1e-12)
-    np.testing.assert_allclose(hessian, np.asarray(exact), rtol=1e-7, atol=1e-7 * np.max(np.abs(exact)))
+    np.testing.assert_allclose(hessian, exact, rtol=1e-7, atol=1e-7 * np.max(np.abs(exact)))
 
 
 @pytest.mark.parametrize("structure", ["crossed", "linked"])

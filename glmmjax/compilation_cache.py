@@ -62,9 +62,9 @@ def read(program: Any, static: tuple[Any, ...], signature: Any) -> Any | None:
 
     _register_kernels()
     try:
-        content, numbers = pickle.loads(file.read_bytes())
+        (content, in_tree, out_tree), numbers = pickle.loads(file.read_bytes())
         devices = [device for number in numbers for device in jax.devices() if device.id == number]
-        return deserialize_and_load(*content, execution_devices=devices)
+        return deserialize_and_load(content, in_tree, out_tree, execution_devices=devices)
     except Exception:  # a damaged entry, or one that this runtime cannot load: compile it anew
         file.unlink(missing_ok=True)
         return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -195,12 +197,22 @@ def test_bad_tasks(call: Callable[[], Any], message: str) -> None:
 
 # -- real processes ----------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-def test_processes(data: pd.DataFrame, Y: np.ndarray, many: gj.Many) -> None:
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+def test_processes(data: pd.DataFrame, Y: np.ndarray, many: gj.Many, tmp_path: Path) -> None:
+    spawn, folder = multiprocessing.get_context("spawn"), (str(tmp_path),)
+    with ProcessPoolExecutor(2, spawn, initializer=gj.enable_compilation_cache, initargs=folder) as pool:
         assert_equal(gj.fit_many(FORMULA, data, Y, "poisson", control=QUICK, executor=pool), many)
         task = gj.ManyTask(FORMULA, data, "poisson", control=QUICK)
         table = pd.concat(pool.map(task, gj.chunks(Y, 5)), ignore_index=True)
         np.testing.assert_allclose(table.estimate, many.tidy().estimate, rtol=0, atol=1e-5)
+    assert list(tmp_path.glob("slots_program-*.bin"))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_reported(data: pd.DataFrame, Y: np.ndarray) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=os._exit, initargs=(1,)) as pool:
+        with pytest.raises(gj.FitError, match="every worker failed; the first with BrokenProcessPool"):
+            gj.fit_many(FORMULA, data, Y, "poisson", control=QUICK, executor=pool)
 
 
 @pytest.mark.slow

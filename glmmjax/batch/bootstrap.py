@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glmmjax._errors import ArgumentError
-from glmmjax.batch.lanes import Responses
 from glmmjax.batch.many import Many
-from glmmjax.batch.responses import prepare_responses
-from glmmjax.batch.running import Run, run_batches
+from glmmjax.batch.refitting import check_refittable, refit_many
+from glmmjax.batch.running import Run
 from glmmjax.formula_fit import FormulaFit
 
 if TYPE_CHECKING:
@@ -107,15 +106,5 @@ def bootstrap(
     'sd 1 | herd'
     """
     began, run = time.perf_counter(), Run(progress, checkpoint, executor, devices)
-    if not isinstance(fit, FormulaFit):
-        raise ArgumentError(f"bootstrap: a fit of glmm() is needed, not {type(fit).__name__}.")
-    if fit.family.response in ("categories", "interval"):
-        raise ArgumentError(f"bootstrap: the family {fit.family.name!r} cannot be fitted in a batch.")
-    if fit.options.reml:
-        raise ArgumentError("bootstrap: fit with reml=False; restricted maximum likelihood is not done in batches.")
-    Y = fit.simulate(n, seed=seed).T
-    rows = np.arange(fit.nobs)
-    responses = Responses(Y, rows, fit.design.trials, fit.design.weights, bool(np.isnan(Y).any()))
-    options = replace(fit.options, start=fit.estimates)
-    batch = prepare_responses(fit.design, fit.family, responses, tuple(range(n)), options)
-    return Bootstrap(fit, run_batches([batch], fit.formula, options, began, run))
+    check_refittable(fit, "bootstrap")
+    return Bootstrap(fit, refit_many(fit, fit.simulate(n, seed=seed).T, run, began))

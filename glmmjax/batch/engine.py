@@ -2,8 +2,8 @@
 
 All slots take one step of the outer iteration in one call of the program. A lane that has ended leaves its slot to the
 next one, so that no lane waits for a slower one, one program serves from the first lane to the last, and a batch of
-any size needs the memory of its slots only. Lanes that are left when the slots run empty, or that need many steps,
-are finished one by one by the program of a single fit.
+any size needs the memory of its slots only. Lanes that need many steps are finished one by one by the program of a
+single fit, which is compiled for them alone.
 """
 
 from __future__ import annotations
@@ -272,10 +272,6 @@ class _Slots:
         for slot in np.flatnonzero(slow):
             self.stragglers.append((int(self.slots[slot]), _one(self.state, slot)))
         self._fill(np.flatnonzero(ended | slow))
-        busy = np.flatnonzero(self.slots >= 0)
-        if self.waiting == len(self.chosen) and 0 < len(busy) <= self.width // 8:
-            self.stragglers += [(int(self.slots[slot]), _one(self.state, slot)) for slot in busy]
-            self.slots[:] = -1
 
     def restore(
         self, waiting: int, slots: np.ndarray, state: NewtonState, stragglers: list[tuple[int, NewtonState]]

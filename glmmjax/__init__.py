@@ -16,8 +16,13 @@ from glmmjax._errors import OptionalDependencyError as OptionalDependencyError
 from glmmjax._errors import ResponseError as ResponseError
 from glmmjax.batch import Bootstrap as Bootstrap
 from glmmjax.batch import Many as Many
+from glmmjax.batch import ManyTask as ManyTask
+from glmmjax.batch import Power as Power
 from glmmjax.batch import bootstrap as bootstrap
+from glmmjax.batch import chunks as chunks
 from glmmjax.batch import fit_many as fit_many
+from glmmjax.batch import pool as pool
+from glmmjax.batch import power as power
 from glmmjax.compilation_cache import disable_compilation_cache as disable_compilation_cache
 from glmmjax.compilation_cache import enable_compilation_cache as enable_compilation_cache
 from glmmjax.constraints import tied as tied

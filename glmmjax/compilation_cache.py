@@ -62,7 +62,9 @@ def read(program: Any, static: tuple[Any, ...], signature: Any) -> Any | None:
 
     _register_kernels()
     try:
-        return deserialize_and_load(*pickle.loads(file.read_bytes()))
+        (content, in_tree, out_tree), numbers = pickle.loads(file.read_bytes())
+        devices = [device for number in numbers for device in jax.devices() if device.id == number]
+        return deserialize_and_load(content, in_tree, out_tree, execution_devices=devices)
     except Exception:  # a damaged entry, or one that this runtime cannot load: compile it anew
         file.unlink(missing_ok=True)
         return None
@@ -76,12 +78,19 @@ def write(program: Any, static: tuple[Any, ...], signature: Any, executable: Any
     from jax.experimental.serialize_executable import serialize
 
     try:
-        content = pickle.dumps(serialize(executable))
+        content = pickle.dumps((serialize(executable), _device_numbers(executable)))
         with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:
             draft.write(content)
         os.replace(draft.name, file)
     except (OSError, ValueError, NotImplementedError):
         return
+
+
+def _device_numbers(executable: Any) -> list[int]:
+    """The devices that a program runs on, in its order of them; those of a process that loads it are all by default."""
+    sharding = jax.tree.leaves(executable.output_shardings)[0]
+    mesh = getattr(sharding, "mesh", None)
+    return [device.id for device in (sharding.device_set if mesh is None else mesh.devices.flat)]
 
 
 def _file(program: Any, static: tuple[Any, ...], signature: Any) -> Path | None:

@@ -15,6 +15,7 @@ PRINTED = {
     "04_three_levels.py": ["Share of the variance", "batch", "cask"],
     "13_many_genes.py": ["60 fits", "g0, g1", "g59: ", "Agreement with the Wald tests: 1.0", "Fixed effects"],
     "14_bootstrap.py": ["200 replicates", "bias", "sd 1 | herd"],
+    "15_power.py": ["Wald test of treated", "type_m", "Enough for a power of 80 %: 60 herds"],
     "12_private_family.py": ["folded_normal", "estimated 0.6", "A gaussian model"],
 }
 

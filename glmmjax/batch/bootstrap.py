@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glmmjax._errors import ArgumentError
-from glmmjax.batch.lanes import Responses
 from glmmjax.batch.many import Many
-from glmmjax.batch.responses import prepare_responses
-from glmmjax.batch.running import run_batches
+from glmmjax.batch.refitting import check_refittable, refit_many
+from glmmjax.batch.running import Run
 from glmmjax.formula_fit import FormulaFit
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def bootstrap(
     *,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
+    executor: Any = None,
+    devices: Sequence[Any] | None = None,
 ) -> Bootstrap:
     """Simulate ``n`` responses from a fit, new random effects in each, and fit the model to all of them.
 
@@ -92,7 +94,7 @@ def bootstrap(
         fit: of :func:`glmmjax.glmm`.
         n: the number of replicates.
         seed: an integer or a NumPy ``Generator``; see ``fit.simulate``.
-        progress, checkpoint: see :func:`glmmjax.fit_many`.
+        progress, checkpoint, executor, devices: see :func:`glmmjax.fit_many`.
 
     Raises:
         ArgumentError: the fit is not one that can be refitted in a batch.
@@ -103,16 +105,6 @@ def bootstrap(
     >>> bootstrap(fit, 20).summary().index.tolist()[-1]
     'sd 1 | herd'
     """
-    began = time.perf_counter()
-    if not isinstance(fit, FormulaFit):
-        raise ArgumentError(f"bootstrap: a fit of glmm() is needed, not {type(fit).__name__}.")
-    if fit.family.response in ("categories", "interval"):
-        raise ArgumentError(f"bootstrap: the family {fit.family.name!r} cannot be fitted in a batch.")
-    if fit.options.reml:
-        raise ArgumentError("bootstrap: fit with reml=False; restricted maximum likelihood is not done in batches.")
-    Y = fit.simulate(n, seed=seed).T
-    rows = np.arange(fit.nobs)
-    responses = Responses(Y, rows, fit.design.trials, fit.design.weights, bool(np.isnan(Y).any()))
-    options = replace(fit.options, start=fit.estimates)
-    batch = prepare_responses(fit.design, fit.family, responses, tuple(range(n)), options)
-    return Bootstrap(fit, run_batches([batch], fit.formula, options, began, progress, checkpoint))
+    began, run = time.perf_counter(), Run(progress, checkpoint, executor, devices)
+    check_refittable(fit, "bootstrap")
+    return Bootstrap(fit, refit_many(fit, fit.simulate(n, seed=seed).T, run, began))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from glmmjax._errors import DataError, GlmmjaxError
 from glmmjax._frames import read_table
 from glmmjax.batch.batches import Batch, blocks, constrained
-from glmmjax.batch.lanes import Lanes, marked
+from glmmjax.batch.lanes import DataLanes
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names
 from glmmjax.families import Family
@@ -19,6 +19,18 @@ from glmmjax.fitting import check_response, read_formulas
 from glmmjax.formula_fit import Options
 from glmmjax.layout import Layout, ModelData, lay_out
 from glmmjax.start import orthonormal_scale, start_values
+
+
+class NothingToFit(DataError):
+    """None of the data sets can be fitted."""
+
+    def __init__(self, problems: Mapping[Any, str]) -> None:
+        first = next(iter(problems.values()), "there are no rows")
+        super().__init__(f"fit_many: none of the {len(problems)} data sets can be fitted; the first: {first}")
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NothingToFit, (self.problems,)  # an exception that crosses processes is made anew from its arguments
 
 
 def data_batches(
@@ -31,7 +43,7 @@ def data_batches(
 ) -> list[Batch]:
     """The data sets, in batches of equal layouts and padded sizes."""
     columns = [by] if isinstance(by, str) else list(by)
-    frame, groups = _split(data, columns)
+    frame, groups = split(data, columns)
     formulas, family, held = read_formulas(texts, family)
     options = replace(options, fixed={**held, **options.fixed})
     sorted_lanes: dict[Any, list[tuple[int, Design, ModelData, np.ndarray, np.ndarray]]] = {}
@@ -64,8 +76,7 @@ def data_batches(
         layouts[label] = (layout, labels)
         sorted_lanes.setdefault(label, []).append((position, design, arrays, starts[0], T))
     if not sorted_lanes:
-        first = next(iter(problems.values()), "there are no rows")
-        raise DataError(f"fit_many: none of the {len(keys)} data sets can be fitted; the first: {first}")
+        raise NothingToFit({key: problems[position] for position, key in enumerate(keys)})
     batches = []
     for label, members in sorted_lanes.items():
         batches.append(_data_batch(*layouts[label], members, keys, family, options))
@@ -83,7 +94,7 @@ def power_of_two(size: int) -> int:
     return 1 << max(0, size - 1).bit_length()
 
 
-def _split(data: Any, columns: list[str]) -> tuple[Any, list[tuple[Any, np.ndarray]]]:
+def split(data: Any, columns: list[str]) -> tuple[Any, list[tuple[Any, np.ndarray]]]:
     """The data as a pandas frame, and the rows of each value of the columns, in the order of their appearance."""
     import pandas as pd
 
@@ -111,22 +122,12 @@ def _data_batch(
     options: Options,
 ) -> Batch:
     positions, designs, arrays, starts, directions = zip(*members, strict=True)
-    template = arrays[0]
-    every = dict.fromkeys(("y", "trials", "weights", "X", "offset", "Z", "members", "priors"), 0)
-    axes = marked(**every, distinct=None if template.distinct is None else (0, 0, 0))
-    lanes = Lanes(
-        layout,
-        len(members),
-        lambda i: arrays[i],
-        axes,
-        lambda i: starts[i],
-        lambda i: directions[i],
-        lambda i: designs[i],
-    )
+    own = frozenset(field.name for field in fields(ModelData))
+    lanes = DataLanes(layout, own, np.stack(starts), arrays, directions, designs)
     log_base = np.array([np.sum(d.weights * family.log_base(d.y, d.trials)) for d in designs])
     nobs = np.array([len(d.y) for d in designs])
-    own = tuple(keys[p] for p in positions)
-    return Batch(lanes, family, np.array(positions), own, labels, {}, log_base, nobs, options)
+    named = tuple(keys[p] for p in positions)
+    return Batch(lanes, family, np.array(positions), named, labels, {}, log_base, nobs, options)
 
 
 def _unfit_batch(like: Batch, problems: dict[int, str], keys: list[Any]) -> Batch:
@@ -135,7 +136,7 @@ def _unfit_batch(like: Batch, problems: dict[int, str], keys: list[Any]) -> Batc
     nothing = np.full(len(positions), np.nan)
     return replace(
         like,
-        lanes=replace(like.lanes, size=len(positions)),
+        lanes=like.lanes.take(np.zeros(len(positions), dtype=int)),  # stand-ins: none of them is run
         positions=positions,
         keys=tuple(keys[p] for p in positions),
         problems={i: problems[p] for i, p in enumerate(positions)},

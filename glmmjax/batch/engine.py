@@ -2,8 +2,8 @@
 
 All slots take one step of the outer iteration in one call of the program. A lane that has ended leaves its slot to the
 next one, so that no lane waits for a slower one, one program serves from the first lane to the last, and a batch of
-any size needs the memory of its slots only. Lanes that are left when the slots run empty, or that need many steps,
-are finished one by one by the program of a single fit.
+any size needs the memory of its slots only. Lanes that need many steps are finished one by one by the program of a
+single fit, which is compiled for them alone.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,11 @@ class LaneResults:
         self.outcome[lane], self.iterations[lane] = state.outcome, state.iterations
         self.variances[lane] = smallest_variances(at.modes_vcov, n_groups)
 
+    def put(self, lanes: np.ndarray, own: LaneResults) -> None:
+        """Write down where some lanes ended, run by themselves."""
+        for field in fields(self):
+            getattr(self, field.name)[lanes] = getattr(own, field.name)
+
     @property
     def done(self) -> np.ndarray:
         """Which lanes were run to their end (m,)."""
@@ -97,19 +102,59 @@ def smallest_variances(modes_vcov: tuple[np.ndarray, ...], n_groups: tuple[int, 
     return np.concatenate(own) if own else np.zeros(0)
 
 
+@dataclass(frozen=True)
+class Slotting:
+    """What of the data each slot has for itself, and the devices that the slots are spread over.
+
+    Attributes:
+        own: fields of :class:`ModelData`.
+        devices: (platform, number) of each; none for the default device.
+    """
+
+    own: frozenset[str]
+    devices: tuple[tuple[str, int], ...] = ()
+
+    def marked(self, own: Any, shared: Any) -> Any:
+        """A ModelData with one thing in the place of every slot's own fields, another in that of shared ones."""
+        return ModelData(**{field.name: own if field.name in self.own else shared for field in fields(ModelData)})
+
+    @property
+    def mesh(self) -> jax.sharding.Mesh:
+        """The devices in a row."""
+        found = [device for platform, number in self.devices for device in jax.devices(platform) if device.id == number]
+        return jax.sharding.Mesh(np.array(found), ("slots",))
+
+
 def slots_program(
-    source: Source, axes: ModelData, state: NewtonState, T: Array, tolerance: Array, max_iter: Array, data: ModelData
+    source: Source,
+    slotting: Slotting,
+    state: NewtonState,
+    T: Array,
+    data: ModelData,
+    tolerance: Array,
+    max_iter: Array,
 ) -> NewtonState:
-    """One step of every slot."""
+    """One step of every slot; on several devices each takes the steps of its own slots, and waits for no other."""
     model = source[0](source[1])
 
-    def step(state: NewtonState, T: Array, data: ModelData) -> NewtonState:
+    def step(state: NewtonState, T: Array, data: ModelData, tolerance: Array, max_iter: Array) -> NewtonState:
         def derivatives(flat: Array, modes: Any, last: NewtonState) -> Any:
             return marginal_derivatives(model, flat, modes, data)
 
         return newton_step(derivatives, T, state, tolerance, max_iter)
 
-    return jax.vmap(step, in_axes=(0, 0, axes))(state, T, data)
+    steps = jax.vmap(step, in_axes=(0, 0, slotting.marked(0, None), None, None))
+    if slotting.devices:
+        along, whole = jax.sharding.PartitionSpec("slots"), jax.sharding.PartitionSpec()
+        # what is checked otherwise is that results are alike on all devices, of which there are none here
+        steps = jax.shard_map(
+            steps,
+            mesh=slotting.mesh,
+            in_specs=(along, along, slotting.marked(along, whole), whole, whole),
+            out_specs=along,
+            check_vma=False,
+        )
+    return steps(state, T, data, tolerance, max_iter)
 
 
 def run_lanes(
@@ -119,6 +164,8 @@ def run_lanes(
     progress: Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     fingerprint: str = "",
+    devices: Sequence[jax.Device] = (),
+    room: int | None = None,
 ) -> tuple[LaneResults, float]:
     """Fit the chosen lanes; the others are left as not run. Returns the seconds spent compiling as well.
 
@@ -126,20 +173,20 @@ def run_lanes(
         progress: called with the number of lanes done and to do.
         checkpoint: a file from which an interrupted run goes on, and to which it is saved.
         fingerprint: of all that the results depend on; a checkpoint of another run is refused.
+        devices: over which the slots are spread; none for the default device.
+        room: the number of lanes for which slots are made; default those chosen.
 
     Ctrl-C ends the run after the step at hand; the lanes that are done are returned, and saved.
     """
-    k = len(lanes.start(0))
-    widths = [level.n_effects for level in lanes.layout.structure.levels]
-    results = LaneResults.empty(lanes.size, k, sum(widths))
+    results = LaneResults.empty(lanes.size, lanes.starts.shape[1], lanes.n_effects)
     if not len(chosen):
         return results, 0.0
-    slots = _Slots(lanes, chosen, results, control)
+    slots = _Slots(lanes, chosen, results, control, devices, room or len(chosen))
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None and file.exists():
         _load(file, fingerprint, results, slots)
     saved = time.perf_counter()
-    with double_precision():
+    with double_precision(devices[0] if devices else None):
         compile_time = slots.compile()
         with interruptible() as interrupted:
             while slots.unfinished and not interrupted():
@@ -177,11 +224,21 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 class _Slots:
     """The lanes that are in slots, those that wait, and those that were set aside."""
 
-    def __init__(self, lanes: Lanes, chosen: np.ndarray, results: LaneResults, control: Control) -> None:
+    def __init__(
+        self,
+        lanes: Lanes,
+        chosen: np.ndarray,
+        results: LaneResults,
+        control: Control,
+        devices: Sequence[jax.Device],
+        room: int,
+    ) -> None:
         self.lanes, self.chosen, self.results, self.control = lanes, chosen, results, control
-        rows = len(lanes.data(int(chosen[0])).y)
+        self.slotting = Slotting(lanes.own, tuple((device.platform, device.id) for device in devices))
+        rows, n_devices = len(lanes.data(int(chosen[0])).y), max(1, len(devices))
         fitting = int(np.clip(ROWS_IN_SLOTS // rows, FEWEST_SLOTS, MOST_SLOTS))
-        self.width = min(fitting, 1 << (len(chosen) - 1).bit_length())
+        self.width = n_devices * min(fitting, 1 << (-(-room // n_devices) - 1).bit_length())
+        self.work = 8 * room * rows * lanes.starts.shape[1]
         self.waiting = 0  # position in `chosen` of the next lane
         self.slots = np.full(self.width, -1)
         self.stragglers: list[tuple[int, NewtonState]] = []
@@ -195,10 +252,9 @@ class _Slots:
 
     def compile(self) -> float:
         """Get the program; the seconds that took."""
-        steps = 8 * len(self.chosen) * self.data.y.shape[-1] * len(self.results.flat[0])
-        in_full = self.control.compilation == "full" or (self.control.compilation == "auto" and steps > FULL_WORK)
-        static = (self.lanes.source, _Axes(self.lanes.axes))
-        self.program, seconds = compiled(_slots, static, self._arguments(), "full" if in_full else "quick")
+        in_full = self.control.compilation == "full" or (self.control.compilation == "auto" and self.work > FULL_WORK)
+        static = (self.lanes.source, self.slotting)
+        self.program, seconds = compiled(slots_program, static, self._arguments(), "full" if in_full else "quick")
         return seconds
 
     def advance(self) -> None:
@@ -216,10 +272,6 @@ class _Slots:
         for slot in np.flatnonzero(slow):
             self.stragglers.append((int(self.slots[slot]), _one(self.state, slot)))
         self._fill(np.flatnonzero(ended | slow))
-        busy = np.flatnonzero(self.slots >= 0)
-        if self.waiting == len(self.chosen) and 0 < len(busy) <= self.width // 8:
-            self.stragglers += [(int(self.slots[slot]), _one(self.state, slot)) for slot in busy]
-            self.slots[:] = -1
 
     def restore(
         self, waiting: int, slots: np.ndarray, state: NewtonState, stragglers: list[tuple[int, NewtonState]]
@@ -253,52 +305,26 @@ class _Slots:
                 self._place(int(slot), lane if lane >= 0 else int(self.chosen[0]))
 
     def _place(self, slot: int, lane: int) -> None:
-        data, start = self.lanes.data(lane), newton_start(self.lanes.start(lane), self.lanes.start_modes)
+        data, start = self.lanes.data(lane), newton_start(self.lanes.starts[lane], self.lanes.start_modes)
         T = self.lanes.directions(lane)
         if self.state is None:
             repeat = lambda x: np.repeat(np.asarray(x)[None], self.width, axis=0)  # noqa: E731
             self.state, self.T = jax.tree.map(repeat, start), repeat(T)
-            own = _own_axes(self.lanes.axes, data)
-            self.data = jax.tree.map(lambda x, axis: x if axis < 0 else repeat(x), data, own)
-            self.own = own
+            many = {name: jax.tree.map(repeat, getattr(data, name)) for name in self.lanes.own}
+            self.data = replace(data, **many)
             return
         jax.tree.map(lambda all_, x: _set(all_, slot, x), self.state, start)
         self.T[slot] = T
-        jax.tree.map(lambda all_, x, axis: None if axis < 0 else _set(all_, slot, x), self.data, data, self.own)
+        for name in self.lanes.own:
+            jax.tree.map(lambda all_, x: _set(all_, slot, x), getattr(self.data, name), getattr(data, name))
 
     def _arguments(self) -> tuple[Any, ...]:
         control = self.control
-        return (self.state, self.T, np.array(control.tol), np.array(control.max_iter), self.data)
+        return (self.state, self.T, self.data, np.array(control.tol), np.array(control.max_iter))
 
 
 # Numbers that all steps go through, from which on a batch repays the compiler's optimizations.
 FULL_WORK = 25_000_000
-
-
-@dataclass(frozen=True)
-class _Axes:
-    """The axes of the data as a hashable value."""
-
-    axes: Any
-
-    def __hash__(self) -> int:
-        return hash(str(self.axes))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Axes) and str(self.axes) == str(other.axes)
-
-
-def _slots(source: Source, axes: _Axes, *arguments: Any) -> NewtonState:
-    return slots_program(source, axes.axes, *arguments)
-
-
-def _own_axes(axes: ModelData, data: ModelData) -> ModelData:
-    """For every leaf of the data 0 if it is each lane's own, -1 if it is shared."""
-    parts = {}
-    for field in fields(axes):
-        axis, value = getattr(axes, field.name), getattr(data, field.name)
-        parts[field.name] = jax.tree.map(lambda _, axis=axis: -1 if axis is None else 0, value)
-    return ModelData(**parts)
 
 
 def _set(array: np.ndarray, slot: int, value: Any) -> None:

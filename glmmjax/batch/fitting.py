@@ -11,7 +11,7 @@ from glmmjax._errors import ArgumentError
 from glmmjax.batch.data_sets import data_batches
 from glmmjax.batch.many import Many
 from glmmjax.batch.responses import response_batch
-from glmmjax.batch.running import run_batches
+from glmmjax.batch.running import Run, run_batches
 from glmmjax.control import Control, checked_control
 from glmmjax.covariance import Covariance
 from glmmjax.families import resolve_family
@@ -39,6 +39,8 @@ def fit_many(
     control: Control | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
+    executor: Any = None,
+    devices: Sequence[Any] | None = None,
 ) -> Many:
     """Fit one model to many responses, or to many data sets, in one compiled program, and return a :class:`Many`.
 
@@ -60,6 +62,12 @@ def fit_many(
         progress: show a bar with the rate and the time left (needs the tqdm package).
         checkpoint: a file to which the run is saved every 20 seconds and when it is interrupted with Ctrl-C. The same
             call goes on from there, with the same results as an uninterrupted run.
+        executor: has the fits done by other processes: a ``concurrent.futures`` executor, such as
+            ``ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))``, joblib's
+            ``get_reusable_executor()``, a Dask ``Client``, or anything with a ``map``. This process prepares the lanes
+            and judges where they ended; the estimates are those without an executor. If a worker dies, the statuses of
+            its fits say so.
+        devices: JAX devices over which to spread the fits, such as ``jax.devices()``; default one, JAX's default.
 
     Raises:
         FormulaError, DataError, FamilyError, ArgumentError: what is wrong with the model or the design, and the remedy.
@@ -92,4 +100,4 @@ def fit_many(
         batches = data_batches(texts, data, by, record, inputs, options)
     else:
         batches = [response_batch(texts, data, responses, record, trials, keys, inputs, options)]
-    return run_batches(batches, formula, options, began, progress, checkpoint)
+    return run_batches(batches, formula, options, began, Run(progress, checkpoint, executor, devices))

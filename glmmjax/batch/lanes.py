@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,26 +16,39 @@ from glmmjax.programs import Source
 
 
 @dataclass(frozen=True, eq=False)
-class Lanes:
-    """Models of the same layout, of which each lane is one.
+class Lanes(ABC):
+    """Models of the same layout, of which each lane is one. Frozen and picklable.
 
     Attributes:
         layout: shared by all.
-        size: how many.
-        data: lane -> its :class:`ModelData`; the leaves that ``axes`` does not mark are the same arrays for all.
-        axes: a ModelData of 0 for each lane's own leaves and None for shared ones.
-        start: lane -> the flat parameters (k,) at which it begins.
-        directions: lane -> the directions (k, r) in which its parameters may move.
-        design: lane -> its :class:`Design`, without padding.
+        own: the fields of :class:`ModelData` that are each lane's own; the others are the same arrays for all.
+        starts: (m, k), the flat parameters at which each lane begins.
     """
 
     layout: Layout
-    size: int
-    data: Callable[[int], ModelData]
-    axes: ModelData
-    start: Callable[[int], np.ndarray]
-    directions: Callable[[int], np.ndarray]
-    design: Callable[[int], Design]
+    own: frozenset[str]
+    starts: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """How many."""
+        return len(self.starts)
+
+    @abstractmethod
+    def data(self, lane: int) -> ModelData:
+        """The numbers of a lane, padded."""
+
+    @abstractmethod
+    def directions(self, lane: int) -> np.ndarray:
+        """The directions (k, r) in which the parameters of a lane may move."""
+
+    @abstractmethod
+    def design(self, lane: int) -> Design:
+        """The design of a lane, without padding."""
+
+    @abstractmethod
+    def take(self, chosen: np.ndarray) -> Lanes:
+        """Some of the lanes, and no more than they need: what another process is sent."""
 
     @property
     def source(self) -> Source:
@@ -43,9 +56,42 @@ class Lanes:
         return (joint_model, self.layout)
 
     @property
+    def n_effects(self) -> int:
+        """The number of random effects of one group of every level."""
+        return sum(level.n_effects for level in self.layout.structure.levels)
+
+    @property
     def start_modes(self) -> tuple[np.ndarray, ...]:
         """Where the first search for the modes begins."""
         return zeros(self.layout.structure.levels)
+
+
+@dataclass(frozen=True, eq=False)
+class DataLanes(Lanes):
+    """A data set for each lane.
+
+    Attributes:
+        arrays, moves, designs: the data, the directions and the design of each.
+    """
+
+    arrays: tuple[ModelData, ...]
+    moves: tuple[np.ndarray, ...]
+    designs: tuple[Design, ...]
+
+    def data(self, lane: int) -> ModelData:
+        return self.arrays[lane]
+
+    def directions(self, lane: int) -> np.ndarray:
+        return self.moves[lane]
+
+    def design(self, lane: int) -> Design:
+        return self.designs[lane]
+
+    def take(self, chosen: np.ndarray) -> DataLanes:
+        arrays, moves, designs = (
+            tuple(values[lane] for lane in chosen) for values in (self.arrays, self.moves, self.designs)
+        )
+        return replace(self, starts=self.starts[chosen], arrays=arrays, moves=moves, designs=designs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +124,11 @@ class Responses:
         first = y[np.arange(len(y)), np.argmin(missing, axis=1)]
         return np.where(missing, first[:, None], y), trials, np.where(missing, 0.0, self.weights)
 
+    def some(self, lanes: np.ndarray) -> Responses:
+        """The responses of some lanes."""
+        trials = self.trials if self.trials.ndim == 1 else self.trials[:, lanes]
+        return replace(self, matrix=self.matrix[:, lanes], trials=trials)
+
     def lane(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """y, trials and weights (n,) of one lane."""
         y, trials, weights = self.take([i])
@@ -89,6 +140,48 @@ class Responses:
         return int(self.matrix.shape[1])
 
 
+@dataclass(frozen=True, eq=False)
+class ResponseLanes(Lanes):
+    """A response of one design for each lane.
+
+    Attributes:
+        common: the design, with some response.
+        template: its numbers, laid out.
+        order: of the template's rows.
+        responses: one for each lane.
+        T: (k, r), the directions of all lanes.
+        n_distinct: the padded number of distinct responses in a lane.
+    """
+
+    common: Design
+    template: ModelData
+    order: Arrangement
+    responses: Responses
+    T: np.ndarray
+    n_distinct: int
+
+    def data(self, lane: int) -> ModelData:
+        y, trials, weights = self.responses.lane(lane)
+        rows, used = self.order.rows, self.order.used
+        own = {
+            "y": y[rows],
+            "trials": trials[rows],
+            "weights": np.where(used, weights[rows], 0.0),
+            "distinct": distinct(y, trials, weights, self.n_distinct) if "distinct" in self.own else None,
+        }
+        return replace(self.template, **{name: own[name] for name in self.own})
+
+    def directions(self, lane: int) -> np.ndarray:
+        return self.T
+
+    def design(self, lane: int) -> Design:
+        y, trials, weights = self.responses.lane(lane)
+        return replace(self.common, y=y, trials=trials, weights=weights)
+
+    def take(self, chosen: np.ndarray) -> ResponseLanes:
+        return replace(self, starts=self.starts[chosen], responses=self.responses.some(chosen))
+
+
 def response_lanes(
     design: Design,
     layout: Layout,
@@ -97,49 +190,24 @@ def response_lanes(
     responses: Responses,
     starts: np.ndarray,
     T: np.ndarray,
-) -> Lanes:
+) -> ResponseLanes:
     """The lanes of many responses of one design, which ``template`` has laid out with some response.
 
     Args:
         order: of the template's rows.
-        starts: (m, k).
+        starts: (m, k); NaN for lanes that cannot be run.
         T: (k, r), the directions of all lanes.
     """
-    own_weights, own_trials = responses.any_missing, responses.trials.ndim == 2
-    n_distinct = (
-        0
-        if template.distinct is None
-        else bucket(most_distinct(responses, np.flatnonzero(np.all(np.isfinite(starts), axis=1))))
-    )
-
-    def data(i: int) -> ModelData:
-        y, trials, weights = responses.lane(i)
-        found = None if template.distinct is None else distinct(y, trials, weights, n_distinct)
-        return replace(
-            template,
-            y=y[order.rows],
-            trials=trials[order.rows] if own_trials else template.trials,
-            weights=np.where(order.used, weights[order.rows], 0.0) if own_weights else template.weights,
-            distinct=found,
-        )
-
-    def lane_design(i: int) -> Design:
-        y, trials, weights = responses.lane(i)
-        return replace(design, y=y, trials=trials, weights=weights)
-
-    axes = marked(
-        y=0,
-        trials=0 if own_trials else None,
-        weights=0 if own_weights else None,
-        distinct=None if template.distinct is None else (0, 0, 0),
-    )
-    return Lanes(layout, len(starts), data, axes, lambda i: starts[i], lambda i: T, lane_design)
-
-
-def marked(**axes: Any) -> Any:
-    """A :func:`jax.vmap` axis for every leaf of the data: None but where said otherwise."""
-    nothing = dict.fromkeys(("y", "trials", "weights", "X", "offset", "Z", "members", "distinct", "priors"))
-    return ModelData(**{**nothing, **axes})
+    varies = {
+        "y": True,
+        "trials": responses.trials.ndim == 2,
+        "weights": responses.any_missing,
+        "distinct": template.distinct is not None,
+    }
+    runnable = np.flatnonzero(np.all(np.isfinite(starts), axis=1))
+    n_distinct = bucket(most_distinct(responses, runnable)) if varies["distinct"] else 0
+    own = frozenset(name for name, does in varies.items() if does)
+    return ResponseLanes(layout, own, starts, design, template, order, responses, T, n_distinct)
 
 
 def most_distinct(responses: Responses, chosen: np.ndarray) -> int:

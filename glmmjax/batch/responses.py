@@ -35,7 +35,7 @@ def response_batch(
     inputs: Mapping[str, Any],
     options: Options,
 ) -> Batch:
-    matrix, names = _as_matrix(responses)
+    matrix, names = as_matrix(responses)
     left, _, right = texts["cond"].partition("~")
     if left.strip():
         raise ArgumentError(
@@ -57,7 +57,7 @@ def response_batch(
     missing = floating and bool(np.isnan(matrix.data if hasattr(matrix, "toarray") else matrix).any())
     given = counts[design.rows] if counts.ndim == 1 else counts
     found = Responses(matrix, design.rows, given, design.weights, missing)
-    labels = _checked_keys(keys if keys is not None else names, found.size)
+    labels = checked_keys(keys if keys is not None else names, found.size)
     return prepare_responses(design, family, found, labels, replace(options, fixed={**held, **options.fixed}))
 
 
@@ -86,7 +86,7 @@ def prepare_responses(
     return Batch(lanes, family, np.arange(responses.size), keys, labels, problems, log_base, nobs, options)
 
 
-def _as_matrix(responses: Any) -> tuple[Any, Sequence[Any] | None]:
+def as_matrix(responses: Any) -> tuple[Any, Sequence[Any] | None]:
     """The responses as an array or a csc matrix (n, m), and the names of the columns."""
     if hasattr(responses, "tocsc"):
         return responses.tocsc(), None
@@ -112,7 +112,12 @@ def _with_column(data: Any, n: int, family: Family) -> dict[str, Any]:
     return {**columns, RESPONSE: np.full(n, value)}
 
 
-def _checked_keys(keys: Sequence[Any] | None, m: int) -> tuple[Any, ...]:
+def checked_keys(keys: Sequence[Any] | None, m: int) -> tuple[Any, ...]:
+    """The names of m fits, each its own.
+
+    Raises:
+        ArgumentError: too few or too many, or two alike.
+    """
     found = tuple(range(m)) if keys is None else tuple(keys)
     if len(found) != m:
         raise ArgumentError(f"keys= has {len(found)} names for {m} responses.")

@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from glmmjax.batch.engine import LaneResults, run_lanes
 from glmmjax.batch.many import Many
 from glmmjax.batch.progress import progress_bar
 from glmmjax.batch.verdicts import Verdicts, judge_lanes
+from glmmjax.batch.workers import run_elsewhere
 from glmmjax.design import take_rows
 from glmmjax.fitting import fit_design
 from glmmjax.formula_fit import FormulaFit, Options
@@ -27,32 +28,79 @@ from glmmjax.model import factors, log_prior_density, unflatten
 from glmmjax.programs import compiled
 
 
+@dataclass(frozen=True)
+class Run:
+    """How batches are run; see :func:`glmmjax.fit_many`."""
+
+    progress: bool = False
+    checkpoint: str | os.PathLike[str] | None = None
+    executor: Any = None
+    devices: Sequence[Any] | None = None
+
+    def check(self, batches: list[Batch]) -> None:
+        """Raise where these cannot be done together.
+
+        Raises:
+            ArgumentError: which, and the remedy.
+        """
+        if self.checkpoint is not None and len(batches) > 1:
+            raise ArgumentError("checkpoint= needs one layout for all data sets: use it with responses=.")
+        if self.executor is not None and self.checkpoint is not None:
+            raise ArgumentError("checkpoint= is for a run in this process: leave out executor=.")
+        if self.devices is not None and self.executor is not None:
+            raise ArgumentError("devices= are those of this process, which executor= does not use: give one of them.")
+        if self.devices is not None and not len(self.devices):
+            raise ArgumentError("devices= must hold a device at least, as jax.devices() does.")
+        for device in self.devices or ():
+            if not (hasattr(device, "platform") and hasattr(device, "id")):
+                raise ArgumentError(f"devices= must be devices such as jax.devices() gives, not {device!r}.")
+        if self.devices is not None and len(set(self.devices)) != len(self.devices):
+            raise ArgumentError("devices= names a device twice.")
+
+
 def run_batches(
     batches: list[Batch],
     formula: str,
     options: Options,
     began: float,
-    progress: bool = False,
-    checkpoint: str | os.PathLike[str] | None = None,
+    run: Run,
 ) -> Many:
     """Run batches and put their results together in the order of the keys."""
-    if checkpoint is not None and len(batches) > 1:
-        raise ArgumentError("checkpoint= needs one layout for all data sets: use it with responses=.")
-    total = sum(len(batch.keys) - len(batch.problems) for batch in batches)
+    run.check(batches)
     prepared = time.perf_counter()
-    compile_time, done, parts = 0.0, 0, []
-    with progress_bar(total, progress) as show:
-        for batch in batches:
-            chosen = np.array([i for i in range(len(batch.keys)) if i not in batch.problems], dtype=int)
-            report = _from(show, done)
-            mark = "" if checkpoint is None else _fingerprint(batch)
-            results, seconds = run_lanes(batch.lanes, chosen, options.control, report, checkpoint, mark)
-            compile_time += seconds
-            done += len(chosen)
-            parts.append((batch, results, judge_lanes(batch.lanes, results, batch.problems, batch.names)))
+    chosen = [np.array([i for i in range(len(b.keys)) if i not in b.problems], dtype=int) for b in batches]
+    with progress_bar(sum(map(len, chosen)), run.progress) as show:
+        if run.executor is None:
+            results, problems, compile_time = _run_here(batches, chosen, options, run, show)
+        else:
+            lanes = [batch.lanes for batch in batches]
+            results, problems, compile_time = run_elsewhere(lanes, chosen, options.control, run.executor, show)
+    parts = [
+        (batch, own, judge_lanes(batch.lanes, own, batch.problems | more, batch.names))
+        for batch, own, more in zip(batches, results, problems, strict=True)
+    ]
     ran = time.perf_counter()
     timings = {"design": prepared - began, "compile": compile_time, "run": ran - prepared - compile_time}
     return _collect(parts, formula, timings)
+
+
+def _run_here(
+    batches: list[Batch],
+    chosen: list[np.ndarray],
+    options: Options,
+    run: Run,
+    show: Callable[[int, int], None] | None,
+) -> tuple[list[LaneResults], list[dict[int, str]], float]:
+    """Run the chosen lanes in this process, batch by batch."""
+    compile_time, done, results = 0.0, 0, []
+    for batch, some in zip(batches, chosen, strict=True):
+        mark = "" if run.checkpoint is None else _fingerprint(batch)
+        report, devices = _from(show, done), tuple(run.devices or ())
+        own, seconds = run_lanes(batch.lanes, some, options.control, report, run.checkpoint, mark, devices)
+        compile_time += seconds
+        done += len(some)
+        results.append(own)
+    return results, [{} for _ in batches], compile_time
 
 
 def _from(show: Callable[[int, int], None] | None, before: int) -> Callable[[int, int], None] | None:
@@ -66,7 +114,7 @@ def _fingerprint(batch: Batch) -> str:
     for lane in range(batch.lanes.size):
         if lane not in batch.problems:
             digest.update(batch.lanes.data(lane).y.tobytes())
-            digest.update(batch.lanes.start(lane).tobytes())
+            digest.update(batch.lanes.starts[lane].tobytes())
     for part in batch.lanes.design(0).components.values():
         digest.update(np.ascontiguousarray(part.X).tobytes() + part.offset.tobytes())
     return digest.hexdigest()

@@ -96,9 +96,9 @@ def _device_numbers(executable: Any) -> list[int]:
 def _file(program: Any, static: tuple[Any, ...], signature: Any) -> Path | None:
     if _directory is None:
         return None
-    code = pickle.dumps((program, static))
     if not {module.split(".")[0] for module in _modules(static)} <= VERSIONED:
         return None
+    code = pickle.dumps((program, static))
     key = hashlib.sha256(repr((_environment(), signature)).encode() + code)
     return _directory / f"{program.__name__}-{key.hexdigest()[:32]}.bin"
 

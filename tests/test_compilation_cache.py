@@ -55,6 +55,15 @@ def test_private_families_are_not_stored(tmp_path: Path) -> None:
         gj.disable_compilation_cache()
 
 
+def test_a_likelihood_that_cannot_be_pickled_is_fitted(tmp_path: Path) -> None:
+    try:
+        gj.enable_compilation_cache(tmp_path)
+        fit = gj.fit(lambda p, r, d: (p["a"] - 1.0) ** 2, {"a": 0.0})
+        assert fit.estimates["a"] == pytest.approx(1.0) and list(tmp_path.iterdir()) == []
+    finally:
+        gj.disable_compilation_cache()
+
+
 def private_nll(y: object, eta: object, trials: object, link: object) -> object:
     raise AssertionError("never called")
 

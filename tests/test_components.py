@@ -26,10 +26,10 @@ from glmmjax.hessians import zeros
 from glmmjax.laplace import marginal_derivatives
 from glmmjax.layout import lay_out
 from glmmjax.model import joint_model
+from glmmjax.programs import QUICK
 from glmmjax.start import orthonormal_scale, start_values
 
 LAWS = {**OWN_LAWS, **COUNT_LAWS}
-QUICK = {"xla_backend_optimization_level": 0}
 GROUPS, PER_GROUP = 10, 14
 
 # Every family with every component, each of them once with an intercept that varies and once with a slope.

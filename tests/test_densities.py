@@ -22,10 +22,11 @@ from glmmjax import ArgumentError
 from glmmjax import densities as D
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax.covariance import COVARIANCES
+from glmmjax.programs import QUICK
 
 STEP = 1e-5
 #: On arrays this small the compiler takes all the time, half of it to make programs fast.
-compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+compiled = partial(jax.jit, compiler_options=QUICK)
 RHO, PHI2, PHI3 = 0.6, np.array([0.5, -0.3]), np.array([0.4, 0.2, -0.5])
 TIMES = np.array([0.0, 0.3, 1.0, 1.1, 3.0])
 THETA = np.array([0.5, -0.4, 0.8])

@@ -33,6 +33,7 @@ from glmmjax.families import (
     t,
 )
 from glmmjax.families._family import no_deviance
+from glmmjax.programs import QUICK
 
 #: Families with tests of their own: their distribution is not one of a mean.
 OTHERS = {"censored_gaussian", "censored_lognormal", "cumulative", "categorical"}
@@ -100,8 +101,6 @@ def points(name: str, mu: float, phi: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 ROWS = 64
-#: The programs run once or twice: what costs time is to compile them.
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 @cache

@@ -144,8 +144,12 @@ def test_parameters_are_recovered_and_simulations_have_the_predicted_mean(name: 
     assert abs(np.mean(error)) < 0.5 and np.std(error) < 1.6
     assert stats.kstest(fit.resid("quantile"), "norm").pvalue > 1e-4
     pearson = fit.resid("pearson")
-    if name != "t":
-        assert np.mean(pearson**2) == pytest.approx(1.0, abs=0.25)
+    if name != "t":  # whose fourth moment is infinite
+        # how far their mean square is from one depends on the tails: as far as that of simulated responses
+        variance = ((y - fit.predict()) / pearson) ** 2
+        squares = np.mean((draws - fit.predict()) ** 2 / variance, axis=1)
+        assert np.mean(squares) == pytest.approx(1.0, abs=4.0 * np.std(squares) / np.sqrt(200))
+        assert np.mean(pearson**2) == pytest.approx(1.0, abs=4.0 * np.std(squares))
 
 
 # A hurdle model is two models ---------------------------------------------------------------------------------------

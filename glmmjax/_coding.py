@@ -84,8 +84,6 @@ def used_columns(text: str, table: Table, scope: Scope, where: str, *, expressio
     """
     from formulaic.transforms import TRANSFORMS
 
-    if text.strip() == "1":
-        return ()
     known = TRANSFORMS.keys() | scope.values().keys()
     functions = known | vars(builtins).keys()
     found: dict[str, None] = {}

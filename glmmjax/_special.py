@@ -185,7 +185,7 @@ def _log_rising(log_a: Any, a: Any, y: Any, z: Any, xp: Namespace) -> Any:
 
 
 def _log_rising_derivatives(log_a: Any, y: Any) -> tuple[Any, ...]:
-    """The value and four derivatives in ``log_a``, by rules in which no nearly equal terms are subtracted.
+    """The value and four derivatives in ``log_a``, each with the absolute error of rounding ``y``.
 
     With ``w = a / z``, ``v = a / (z + y)`` and their complements ``w'``, ``v'``, all between 0 and 1, a dot for the
     derivative in ``log_a``: ``w. = w w'``, ``w'. = -w w'``, and ``S. = S' w`` where S' is that in ``log z``.
@@ -265,7 +265,8 @@ def log_gamma_excess(log_a: Any, xp: Namespace = JAX) -> Any:
     held = xp.where(log_a < 60.0, log_a, 60.0)  # beyond, only the leading term is left
     if xp is JAX:
         return _looked_up(held, *_log_gamma_excess_derivatives(jax.lax.stop_gradient(held))) + 0.5 * (held - log_a)
-    return _log_gamma_excess(held, xp.exp(held) + 1.5, xp) + _stirling(xp.exp(held) + 1.5, xp) + 0.5 * (held - log_a)
+    z = xp.exp(held) + 1.5
+    return _log_gamma_excess(held, z, xp) + _stirling(z, xp) + 0.5 * (held - log_a)
 
 
 def _log_gamma_excess(log_a: Any, z: Any, xp: Namespace) -> Any:

@@ -320,7 +320,7 @@ def _new_component(
 
 
 def take_rows(design: Design, keep: np.ndarray) -> Design:
-    """The design of some of its rows (n,) bool; groups that lose all theirs stay as groups without rows."""
+    """The design of some of its rows, (n,) bool or positions; groups that lose all theirs stay, without rows."""
 
     def part(component: Component) -> Component:
         terms = tuple(replace(term, Z=term.Z[keep], index=term.index[keep]) for term in component.terms)

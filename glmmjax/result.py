@@ -309,9 +309,14 @@ def normal_quantile(level: float) -> float:
     """
     from scipy.special import ndtri
 
+    check_level(level)
+    return float(ndtri(0.5 + 0.5 * level))
+
+
+def check_level(level: float) -> None:
+    """Raise ArgumentError unless the level of an interval is between 0 and 1."""
     if not 0.0 < level < 1.0:
         raise ArgumentError(f"level must lie between 0 and 1, not {level!r}.")
-    return float(ndtri(0.5 + 0.5 * level))
 
 
 def load(path: Any) -> Fit:

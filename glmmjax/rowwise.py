@@ -86,35 +86,18 @@ def _second_order(f: Callable[[Any], Array], point: Any, basis: Any) -> tuple[Ar
 
 
 @jax.custom_jvp
-def _known(E: Array, value: Array, slope: Array, curvature: Array) -> Array:
-    return value
+def _known(E: Array, *derivatives: Array) -> Array:
+    """The first of them: a function of E at this point, and its derivatives there, one order after the other."""
+    return derivatives[0]
 
 
 @_known.defjvp
 def _known_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    E, value, slope, curvature = primals  # the value again as a function of E, for a derivative around this one
-    return _known(E, value, slope, curvature), _moved(_known_slope(E, slope, curvature), tangents[0])
-
-
-@jax.custom_jvp
-def _known_slope(E: Array, slope: Array, curvature: Array) -> Array:
-    return slope
-
-
-@_known_slope.defjvp
-def _known_slope_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    E, slope, curvature = primals
-    return _known_slope(E, slope, curvature), _moved(_known_curvature(E, curvature), tangents[0])
-
-
-@jax.custom_jvp
-def _known_curvature(E: Array, curvature: Array) -> Array:
-    return curvature
-
-
-@_known_curvature.defjvp
-def _known_curvature_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    raise NotImplementedError("only two derivatives of the rows are known here")
+    E, *derivatives = primals
+    if len(derivatives) == 1:
+        raise NotImplementedError("only two derivatives of the rows are known here")
+    # the value again as a function of E, for a derivative around this one
+    return _known(*primals), _moved(_known(E, *derivatives[1:]), tangents[0])
 
 
 @jax.custom_vjp
@@ -142,8 +125,8 @@ def _pulled(weights: Array, E: Array, slope: Array, curvature: Array) -> Array:
 @_pulled.defjvp
 def _pulled_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     weights, E, slope, curvature = primals
-    turned = _moved(_weighted_sum(_known_curvature(E, curvature), weights), tangents[1])
-    return _pulled(weights, E, slope, curvature), turned + _weighted_sum(_known_slope(E, slope, curvature), tangents[0])
+    turned = _moved(_weighted_sum(_known(E, curvature), weights), tangents[1])
+    return _pulled(weights, E, slope, curvature), turned + _weighted_sum(_known(E, slope, curvature), tangents[0])
 
 
 def _weighted_sum(x: Array, weights: Array) -> Array:

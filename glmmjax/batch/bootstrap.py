@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glmmjax._errors import ArgumentError
 from glmmjax.batch.many import Many
 from glmmjax.batch.refitting import check_refittable, refit_many
 from glmmjax.batch.running import Run
 from glmmjax.formula_fit import FormulaFit
+from glmmjax.result import check_level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +67,7 @@ class Bootstrap:
         """
         import pandas as pd
 
-        if not 0.0 < level < 1.0:
-            raise ArgumentError(f"level must lie between 0 and 1, not {level!r}.")
+        check_level(level)
         draws, estimates = self.replicates, self.estimates
         low, high = draws.quantile(0.5 - level / 2.0), draws.quantile(0.5 + level / 2.0)
         columns = {"estimate": estimates, "bias": draws.mean() - estimates, "std_error": draws.std()}

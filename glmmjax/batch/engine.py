@@ -40,6 +40,8 @@ ROWS_IN_SLOTS = 16_384
 FEWEST_SLOTS, MOST_SLOTS = 4, 512
 MOST_STEPS = 40  # of a lane in its slot
 SAVE_EVERY = 20.0  # seconds
+# Numbers that all steps go through, from which on a batch repays the compiler's optimizations.
+FULL_WORK = 25_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,10 +323,6 @@ class _Slots:
     def _arguments(self) -> tuple[Any, ...]:
         control = self.control
         return (self.state, self.T, self.data, np.array(control.tol), np.array(control.max_iter))
-
-
-# Numbers that all steps go through, from which on a batch repays the compiler's optimizations.
-FULL_WORK = 25_000_000
 
 
 def _set(array: np.ndarray, slot: int, value: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from glmmjax.design import Component, Design, Term
+from glmmjax.design import Component, Design, Term, take_rows
 from glmmjax.hessians import parent_groups
 
 
@@ -67,23 +67,18 @@ def extended(design: Design, copies: Copies) -> Design:
     Groups that lie within one unit, such as the unit itself, are new in each copy; those that reach over several units,
     of a crossed or a coarser factor, keep their labels.
     """
-    rows = copies.rows
+    taken = take_rows(design, copies.rows)
 
-    def term(old: Term) -> Term:
+    def term(old: Term, new: Term) -> Term:
         inside = parent_groups(old.index, copies.units, old.n_levels) is not None
-        pairs = np.stack([old.index[rows], copies.number if inside else np.zeros_like(rows)])
+        pairs = np.stack([new.index, copies.number if inside else np.zeros_like(copies.number)])
         found, index = np.unique(pairs, axis=1, return_inverse=True)
         labels = tuple(old.levels[g] if c == 0 else f"{old.levels[g]}.{c + 1}" for g, c in found.T)
-        return replace(old, Z=old.Z[rows], index=index.reshape(-1).astype(np.int32), levels=labels)
+        return replace(new, index=index.reshape(-1).astype(np.int32), levels=labels)
 
-    def part(old: Component) -> Component:
-        return replace(old, X=old.X[rows], offset=old.offset[rows], terms=tuple(term(one) for one in old.terms))
+    def part(name: str, new: Component) -> Component:
+        pairs = zip(design.components[name].terms, new.terms, strict=True)
+        return replace(new, terms=tuple(term(*pair) for pair in pairs))
 
-    return replace(
-        design,
-        y=design.y[rows],
-        trials=design.trials[rows],
-        weights=design.weights[rows],
-        rows=np.arange(len(rows)),
-        components={name: part(component) for name, component in design.components.items()},
-    )
+    components = {name: part(name, component) for name, component in taken.components.items()}
+    return replace(taken, rows=np.arange(len(copies.rows)), components=components)

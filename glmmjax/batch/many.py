@@ -13,6 +13,7 @@ from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax.batch.engine import LaneResults
 from glmmjax.batch.verdicts import Verdicts
 from glmmjax.formula_fit import FormulaFit
+from glmmjax.result import normal_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,6 +129,8 @@ class Many:
         Args:
             level: of the intervals.
             exponentiate: estimates and limits as exp(.), standard errors with the delta method.
+        Raises:
+            ArgumentError: level is not between 0 and 1.
         """
         import pandas as pd
         from scipy.stats import norm
@@ -136,7 +139,7 @@ class Many:
         with np.errstate(all="ignore"):
             z = estimate / se
         p = 2.0 * norm.sf(np.abs(z))
-        half = norm.ppf(0.5 + level / 2.0) * se
+        half = normal_quantile(level) * se
         shown = np.exp if exponentiate else lambda x: x
         columns = {
             "estimate": shown(estimate),
@@ -171,7 +174,7 @@ class Many:
             level: of the interval.
 
         Raises:
-            ArgumentError: an effect is unknown, or the number of weights is wrong.
+            ArgumentError: an effect is unknown, the number of weights is wrong, or level is not between 0 and 1.
         """
         import pandas as pd
         from scipy.stats import norm
@@ -181,7 +184,7 @@ class Many:
         se = np.sqrt(np.einsum("i,mij,j->m", c, self.vcov, c))
         with np.errstate(all="ignore"):
             z = estimate / se
-        p, half = 2.0 * norm.sf(np.abs(z)), norm.ppf(0.5 + level / 2.0) * se
+        p, half = 2.0 * norm.sf(np.abs(z)), normal_quantile(level) * se
         columns = {"estimate": estimate, "std_error": se, "statistic": z, "p_value": p, "p_adjusted": adjust(p)}
         return pd.DataFrame({**columns, "conf_low": estimate - half, "conf_high": estimate + half}, index=self._index)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from glmmjax._errors import ArgumentError, FitError
 from glmmjax.batch.many import Many
-from glmmjax.result import Fit
+from glmmjax.result import Fit, check_level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +54,7 @@ def pool(fits: Many | Sequence[Fit], *, level: float = 0.95, df_complete: float 
     import pandas as pd
     from scipy.stats import t
 
-    if not 0.0 < level < 1.0:
-        raise ArgumentError(f"level must lie between 0 and 1, not {level!r}.")
+    check_level(level)
     if df_complete is not None and not df_complete > 0.0:
         raise ArgumentError(f"pool: df_complete must be positive, not {df_complete!r}.")
     terms, Q, U = _estimates(fits)

@@ -18,6 +18,7 @@ from glmmjax.design import Design
 from glmmjax.formula_fit import FormulaFit
 from glmmjax.layout import lay_out
 from glmmjax.model import factors
+from glmmjax.result import check_level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,8 +85,7 @@ class Power:
         """
         import pandas as pd
 
-        if not 0.0 < level < 1.0:
-            raise ArgumentError(f"level must lie between 0 and 1, not {level!r}.")
+        check_level(level)
         rows = [self._row(point, level) for point in self.points]
         return pd.DataFrame(rows, index=pd.Index([point.size for point in self.points], name=self.varied))
 
@@ -220,11 +220,10 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     >>> [round(x, 4) for x in clopper_pearson(8, 10)]
     [0.4439, 0.9748]
     """
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
-    tail = 0.5 * (1.0 - level)
-    low = float(beta.ppf(tail, k, n - k + 1)) if k > 0 else 0.0
-    return low, float(beta.isf(tail, k + 1, n - k)) if k < n else 1.0
+    limits = binomtest(k, n).proportion_ci(level, method="exact")
+    return float(limits.low), float(limits.high)
 
 
 def _read_test(fit: FormulaFit, test: Any, params: Mapping[str, Any]) -> Test:

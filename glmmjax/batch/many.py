@@ -129,6 +129,7 @@ class Many:
         Args:
             level: of the intervals.
             exponentiate: estimates and limits as exp(.), standard errors with the delta method.
+
         Raises:
             ArgumentError: level is not between 0 and 1.
         """

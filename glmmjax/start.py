@@ -214,19 +214,40 @@ def _em_step(
 
 
 def _dispersion(design: Design, family: Family, variance: Callable[..., np.ndarray], squared: np.ndarray) -> float:
-    """The phi for which the weighted mean of ``squared / Var(y)`` is one, found by bisection on the log scale."""
+    """The phi for which the weighted mean of ``squared / Var(y)`` is one, found on the log scale."""
     if not family.has_dispersion:
         return 1.0
     some = slice(None, None, max(1, len(squared) // LARGEST_SAMPLE))
     weights, squared = design.weights[some], squared[some]
 
     def excess(log_phi: float) -> float:
-        return float(np.sum(weights * squared / variance(float(np.exp(log_phi)), some)) - np.sum(weights))
+        # as a logarithm, which is linear in log phi where the variance is proportional to phi
+        pearson = np.sum(weights * squared / variance(float(np.exp(log_phi)), some))
+        return float(np.log(max(float(pearson), 1e-300)) - np.log(np.sum(weights)))
 
     # Counts that are not overdispersed send the moment estimate to the end of the range: begin from a mild excess.
     low, high = (-20.0, 20.0) if family.response in ("real", "positive") else (-3.0, 3.0)
-    rising = excess(low) < excess(high)
+    return float(np.exp(_root(excess, low, high)))
+
+
+def _root(f: Callable[[float], float], low: float, high: float, tolerance: float = 1e-3) -> float:
+    """A root of a monotone function by the Illinois variant of false position; without one, the nearer end.
+
+    >>> round(_root(lambda x: x**3 - 8.0, 0.0, 5.0), 2)
+    2.0
+    """
+    at_low, at_high = f(low), f(high)
+    if not at_low * at_high < 0.0:
+        return low if abs(at_low) < abs(at_high) else high
+    middle = low
     for _ in range(20):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if (excess(middle) > 0) == rising else (middle, high)
-    return float(np.exp(0.5 * (low + high)))
+        last, middle = middle, (low * at_high - high * at_low) / (at_high - at_low)
+        at_middle = f(middle)
+        if abs(middle - last) < tolerance or at_middle == 0.0:
+            break
+        if at_middle * at_high < 0.0:
+            low, at_low = high, at_high
+        else:
+            at_low *= 0.5
+        high, at_high = middle, at_middle
+    return middle

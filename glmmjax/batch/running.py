@@ -19,7 +19,6 @@ from glmmjax.batch.engine import LaneResults, run_lanes
 from glmmjax.batch.many import Many
 from glmmjax.batch.progress import progress_bar
 from glmmjax.batch.verdicts import Verdicts, judge_lanes
-from glmmjax.batch.workers import run_elsewhere
 from glmmjax.design import take_rows
 from glmmjax.fitting import fit_design
 from glmmjax.formula_fit import FormulaFit, Options
@@ -73,6 +72,8 @@ def run_batches(
         if run.executor is None:
             results, problems, compile_time = _run_here(batches, chosen, options, run, show)
         else:
+            from glmmjax.batch.workers import run_elsewhere
+
             lanes = [batch.lanes for batch in batches]
             results, problems, compile_time = run_elsewhere(lanes, chosen, options.control, run.executor, show)
     parts = [

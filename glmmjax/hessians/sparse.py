@@ -21,7 +21,6 @@ import numpy as np
 
 from glmmjax._errors import ArgumentError
 from glmmjax._types import Array, Random
-from glmmjax.hessians._callback import call
 from glmmjax.hessians._coloring import Coloring, color
 from glmmjax.hessians._host import Operation, Pattern
 from glmmjax.hessians._levels import Level
@@ -169,6 +168,13 @@ class Sparse:
         by_row = np.lexsort((column, row))
         entry, row, column = (x[by_row].astype(np.int32) for x in (entry, row, column))
         return entry, row, column
+
+
+def call(operation: Operation, *vectors: Array) -> tuple[Array, ...]:
+    """Run an operation on the host from a compiled program."""
+    from glmmjax.hessians._callback import call  # needs parts of JAX that are slow to import
+
+    return call(operation, *vectors)
 
 
 def _take(x: Array, index: np.ndarray) -> Array:

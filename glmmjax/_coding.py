@@ -168,7 +168,9 @@ def read_column(name: str, frame: Frame, where: str) -> np.ndarray:
     Raises DataError for a column that is not numbers or not finite.
     """
     _check_type(name, frame)
-    return _finite(frame.columns[name].to_numpy()[:, None], Coding(None, (name,), {}, (name,), where), frame)[:, 0].copy()
+    return _finite(frame.columns[name].to_numpy()[:, None], Coding(None, (name,), {}, (name,), where), frame)[
+        :, 0
+    ].copy()
 
 
 @lru_cache(maxsize=256)

@@ -29,6 +29,29 @@ class Expansion(NamedTuple):
 Expand: TypeAlias = Callable[[Params, Random, Data], Expansion]
 
 
+class RowForm(NamedTuple):
+    """A density that is a sum over observations, each with a few arguments of its own, in three parts.
+
+    Its expansion is ``assembled(params, random, data, derivatives(arguments(params, random, data), data))``.
+
+    Attributes:
+        arguments: (params, random, data) -> the arguments of each row's density, (n,) each, or (1,) where all rows
+            share it.
+        derivatives: (arguments, data) -> (n,) each: of every row alone, the density and its derivatives that the
+            expansion needs.
+        assembled: (params, random, data, these) -> the expansion, an affine function of them.
+    """
+
+    arguments: Callable[[Params, Random, Data], tuple[Array, ...]]
+    derivatives: Callable[[tuple[Array, ...], Data], tuple[Array, ...]]
+    assembled: Callable[[Params, Random, Data, tuple[Array, ...]], Expansion]
+
+    def expand(self, params: Params, random: Random, data: Data) -> Expansion:
+        """The three together."""
+        rows = self.derivatives(self.arguments(params, random, data), data)
+        return self.assembled(params, random, data, rows)
+
+
 @dataclass(frozen=True)
 class JointModel:
     """``f(params, random, data)``: what is optimized, what is integrated out, what is given.
@@ -42,9 +65,7 @@ class JointModel:
         view: (params, random, data) -> the three as the model's owner writes them.
         least_curvature: the least eigenvalue of the Hessian at the modes with which the approximation counts. Without
             log-concavity two modes can merge, where ``log |H|`` has a pole that would pass for a maximum.
-        expand_near: (params, random, data) -> two functions like ``expand`` that at this point have its value and its
-            first two derivatives and are cheaper to differentiate: one forward, one backward and then forward. Default:
-            None, there is none but ``expand``.
+        rows: the parts of ``expand`` where it is a sum over observations; its derivatives then cost less.
 
     All functions are pure and can be traced. Two models are the same if their functions are.
     """
@@ -56,11 +77,7 @@ class JointModel:
     report: Callable[[Params, Data], Any]
     view: Callable[[Params, Random, Data], tuple[Params, Any, Data]]
     least_curvature: float = 0.0
-    expand_near: Callable[[Params, Random, Data], tuple[Expand, Expand]] | None = None
-
-    def near(self, params: Params, random: Random, data: Data) -> tuple[Expand, Expand]:
-        """``expand`` twice, or what takes its place for derivatives at this point, forward and backward."""
-        return (self.expand, self.expand) if self.expand_near is None else self.expand_near(params, random, data)
+    rows: RowForm | None = None
 
     def nll(self, params: Params, random: Random, data: Data) -> Array:
         """The joint negative log-likelihood f."""

@@ -16,8 +16,7 @@ Tierney & Kadane (1986), J. Am. Stat. Assoc. 81; Kristensen et al. (2016), J. St
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +25,7 @@ from glmmjax._status import Outcome
 from glmmjax._types import Array, Data, Params, Random
 from glmmjax.hessians import MOST_SHARED, damp
 from glmmjax.joint import Expansion, JointModel
+from glmmjax.laplace_rows import row_gradient, row_hessian
 from glmmjax.modes import Stats, find_modes, solve_hessian
 
 
@@ -62,75 +62,85 @@ def marginal_nll(model: JointModel, params: Params, start: Random, data: Data) -
 
 def marginal_gradient(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
     """Value and gradient at the flat parameters (k,), searching the modes from ``start``; other derivatives NaN."""
-    u, stats, _, backward = _at_modes(model, flat, start, data)
-    at, g, V = _gradient(model, backward, flat, u, data)
+    u, stats = find_modes(model, model.unflatten(flat, data), start, data)
+    if model.rows is not None:
+        slope = row_gradient(model, flat, u, data)
+        at, g, V_half = slope.expansion, slope.gradient, slope.inverse
+    else:
+        at, g, V_half = _gradient(model, flat, u, data)
     unknown = tuple(jnp.full((*x.shape, flat.size), jnp.nan) for x in u)
     hessian = jnp.full((flat.size, flat.size), jnp.nan)
-    return Marginal(_value(model, at, stats, data), g, hessian, u, unknown, V, stats)
+    return Marginal(_value(model, at, stats, data), g, hessian, u, unknown, _vcov(model, V_half, data), stats)
 
 
 def marginal_derivatives(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
     """Value, gradient and Hessian at the flat parameters (k,), searching the modes from ``start``."""
-    u, stats, forward, backward = _at_modes(model, flat, start, data)
-    at = forward(flat, u)
-
-    def modes_move(direction: Array) -> Random:
-        _, score_dot = jax.jvp(lambda x: forward(x, u).score, (flat,), (direction,))
-        return tuple(-v for v in solve_hessian(model, at.hessian, score_dot, data))
-
-    def gradient(x: Array, u: Random) -> tuple[Array, Random]:
-        return _gradient(model, backward, x, u, data)[1:]
-
-    def follow(direction: Array) -> tuple[Array, Random, Array, Random]:
-        u_dot = modes_move(direction)
-        g, g_dot, V = jax.jvp(gradient, (flat, u), (direction, u_dot), has_aux=True)
-        return g, V, g_dot, u_dot
-
-    directions = jnp.eye(flat.size, dtype=flat.dtype)
-    if not model.structure.costly or flat.size == 0:
-        g, V, hessian, jacobian = jax.vmap(follow, out_axes=(None, None, -1, -1))(directions)
-    else:  # one direction at a time, since together they would fill the memory
-        if model.structure.shared_bytes < MOST_SHARED:
-            (g, V), moves = jax.linearize(gradient, flat, u)
-            move = lambda direction, u_dot: moves(direction, u_dot)[0]  # noqa: E731
-        else:
-            g, V = gradient(flat, u)
-            move = lambda direction, u_dot: jax.jvp(gradient, (flat, u), (direction, u_dot), has_aux=True)[1]  # noqa: E731
-
-        def one(direction: Array) -> tuple[Array, Random]:
-            u_dot = modes_move(direction)
-            return move(direction, u_dot), u_dot
-
-        hessian, jacobian = jax.lax.map(one, directions)
-        jacobian = tuple(jnp.moveaxis(x, 0, -1) for x in jacobian)
-    return Marginal(_value(model, at, stats, data), g, 0.5 * (hessian + hessian.T), u, jacobian, V, stats)
+    u, stats = find_modes(model, model.unflatten(flat, data), start, data)
+    if model.rows is not None:
+        slope = row_gradient(model, flat, u, data)
+        at, g, V_half = slope.expansion, slope.gradient, slope.inverse
+        hessian, u_dot = row_hessian(model, flat, u, data, slope)
+    else:
+        at, g, V_half, hessian, u_dot = _second_order(model, flat, u, data)
+    jacobian = tuple(jnp.moveaxis(x, 0, -1) for x in u_dot)
+    return Marginal(_value(model, at, stats, data), g, hessian, u, jacobian, _vcov(model, V_half, data), stats)
 
 
-Near: TypeAlias = Callable[[Array, Random], Expansion]
-
-
-def _at_modes(model: JointModel, flat: Array, start: Random, data: Data) -> tuple[Random, Stats, Near, Near]:
-    """The modes, how their search ended, and the expansion near them as functions of (flat, u): see ``near``."""
-    params = model.unflatten(flat, data)
-    u, stats = find_modes(model, params, start, data)
-    forward, backward = model.near(params, u, data)
-    return (
-        u,
-        stats,
-        lambda x, u: forward(model.unflatten(x, data), u, data),
-        lambda x, u: backward(model.unflatten(x, data), u, data),
-    )
-
-
-def _gradient(model: JointModel, expand: Near, x: Array, u: Random, data: Data) -> tuple[Expansion, Array, Random]:
-    """The expansion at (x, u), the gradient there if u are the modes, and the diagonal blocks of ``H^-1``."""
+def _gradient(model: JointModel, x: Array, u: Random, data: Data) -> tuple[Expansion, Array, Any]:
+    """The expansion at (x, u), the gradient there if u are the modes, and the gradient of ``1/2 log |H|`` in H."""
     structure, members = model.structure, model.members(data)
+
+    def expand(x: Array, u: Random) -> Expansion:
+        return model.expand(model.unflatten(x, data), u, data)
+
     at, pull = jax.vjp(lambda x: expand(x, u), x)
     V_half = jax.grad(lambda H: 0.5 * structure.logdet(H, members))(at.hessian)
     h_u = jax.vjp(lambda u: expand(x, u).hessian, u)[1](V_half)[0] if u else ()
     w = solve_hessian(model, at.hessian, h_u, data)
     g = pull(Expansion(jnp.ones_like(at.pieces), tuple(-v for v in w), V_half))[0]
-    return at, g, tuple(v + jnp.swapaxes(v, 0, 1) for v in structure.diagonal(V_half, members))
+    return at, g, V_half
+
+
+def _second_order(model: JointModel, flat: Array, u: Random, data: Data) -> tuple[Expansion, Array, Any, Array, Random]:
+    """What :func:`_gradient` returns, the Hessian, and the derivatives of the modes (k, ...)."""
+    structure = model.structure
+    H = model.hessian(model.unflatten(flat, data), u, data)
+
+    def modes_move(direction: Array) -> Random:
+        _, score_dot = jax.jvp(lambda x: model.score(model.unflatten(x, data), u, data), (flat,), (direction,))
+        return tuple(-v for v in solve_hessian(model, H, score_dot, data))
+
+    def gradient(x: Array, u: Random) -> tuple[Array, Any]:
+        at, g, V_half = _gradient(model, x, u, data)
+        return g, (at, V_half)
+
+    directions = jnp.eye(flat.size, dtype=flat.dtype)
+    if not structure.costly or flat.size == 0:
+
+        def follow(direction: Array) -> tuple[Array, Any, Array, Random]:
+            u_dot = modes_move(direction)
+            g, g_dot, beside = jax.jvp(gradient, (flat, u), (direction, u_dot), has_aux=True)
+            return g, beside, g_dot, u_dot
+
+        g, (at, V_half), hessian, u_dot = jax.vmap(follow, out_axes=(None, None, 0, 0))(directions)
+    else:  # one direction at a time, since together they would fill the memory
+        if structure.shared_bytes < MOST_SHARED:
+            g, moves, (at, V_half) = jax.linearize(gradient, flat, u, has_aux=True)
+        else:
+            g, (at, V_half) = gradient(flat, u)
+            moves = lambda direction, u_dot: jax.jvp(gradient, (flat, u), (direction, u_dot), has_aux=True)[1]  # noqa: E731
+
+        def one(direction: Array) -> tuple[Array, Random]:
+            u_dot = modes_move(direction)
+            return moves(direction, u_dot), u_dot
+
+        hessian, u_dot = jax.lax.map(one, directions)
+    return at, g, V_half, 0.5 * (hessian + hessian.T), u_dot
+
+
+def _vcov(model: JointModel, V_half: Any, data: Data) -> Random:
+    """The diagonal blocks of ``H^-1`` from half of it on the pattern of H."""
+    return tuple(v + jnp.swapaxes(v, 0, 1) for v in model.structure.diagonal(V_half, model.members(data)))
 
 
 def _value(model: JointModel, at: Expansion, stats: Stats, data: Data) -> Array:

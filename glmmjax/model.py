@@ -10,7 +10,7 @@ responses this is what glmmTMB does).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from itertools import combinations_with_replacement
 from typing import Any
@@ -24,9 +24,9 @@ from glmmjax._types import Array, Params, Random
 from glmmjax.families import Family
 from glmmjax.hessians import BorderedHessian, BorderedMatrix, identity
 from glmmjax.hessians._levels import product, sum_by, take
-from glmmjax.joint import Expand, Expansion, JointModel
+from glmmjax.joint import Expansion, JointModel, RowForm
 from glmmjax.layout import Layout, ModelData, beta_name
-from glmmjax.rowwise import derivatives, known_near
+from glmmjax.rowwise import derivatives
 
 # Of the spherical effects, whose prior has curvature one, where a mixture lets their posterior have several modes.
 LEAST_CURVATURE = 0.1
@@ -54,7 +54,8 @@ def effects(layout: Layout, params: Params, u: Random) -> list[Array]:
 
 def predictors(layout: Layout, params: Params, u: Random, data: ModelData) -> dict[str, Array]:
     """The linear predictor of each component (n,)."""
-    eta = {c: data.X[c] @ params[beta_name(c)] + data.offset[c] for c in layout.components}
+    # beta stands first, so that in many directions at once the rows stay the last axis
+    eta = {c: jnp.tensordot(params[beta_name(c)], data.X[c], (0, 1)) + data.offset[c] for c in layout.components}
     for term, Z, b in zip(layout.terms, data.Z, effects(layout, params, u), strict=True):
         for z, effect in zip(Z, b, strict=True):
             eta[term.component] = eta[term.component] + z * take(effect, data.members.rows[term.level])
@@ -78,37 +79,25 @@ def joint_model(layout: Layout) -> JointModel:
     moving = tuple(c for c in layout.components if c in layout.random_components or (layout.reml and c == "cond"))
     pairs = tuple(combinations_with_replacement(moving, 2))
 
-    def expand(params: Params, random: Random, data: ModelData) -> Expansion:
+    def arguments(params: Params, random: Random, data: ModelData) -> tuple[Array, ...]:
         params, u = _split(layout, params, random)
         eta = predictors(layout, params, u, data)
-        return assembled(params, u, data, eta, by_row(eta, params, data))
+        return (*(eta[c] for c in layout.components), *(params["psi"][i : i + 1] for i in range(layout.n_psi)))
 
-    def near(params: Params, random: Random, data: ModelData) -> tuple[Expand, Expand]:
-        params, u = _split(layout, params, random)
-        eta = predictors(layout, params, u, data)
-        point = _with_shape(family, eta, params)
-        both = known_near(lambda point: jnp.stack(by_row(point, point, data)), point, _directions(point))
-
-        def with_rows(rows: Callable[[Array], Array]) -> Expand:
-            def expand_near(params: Params, random: Random, data: ModelData) -> Expansion:
-                params, u = _split(layout, params, random)
-                eta = predictors(layout, params, u, data)
-                return assembled(params, u, data, eta, list(rows(_as_rows(_with_shape(family, eta, params)))))
-
-            return expand_near
-
-        return with_rows(both[0]), with_rows(both[1])
-
-    def by_row(eta: Mapping[str, Array], params: Params, data: ModelData) -> list[Array]:
+    def by_row(arguments: tuple[Array, ...], data: ModelData) -> tuple[Array, ...]:
         """l (n,), then its derivatives in the predictors that move: each first one, each second one."""
+        eta = dict(zip(layout.components, arguments, strict=False))
+        psi = arguments[len(eta) :]
+        shape = {"psi": jnp.concatenate(psi)} if psi else {}
 
         def observed(moved: Mapping[str, Array]) -> Array:
-            return data.weights * density(family, {**eta, **moved}, params, data)
+            return data.weights * density(family, {**eta, **moved, **shape}, data)
 
         value, slope, curvature = derivatives(observed, {c: eta[c] for c in moving})
-        return [value, *(slope[c] for c in moving), *(curvature[pair] for pair in pairs)]
+        return (value, *(slope[c] for c in moving), *(curvature[pair] for pair in pairs))
 
-    def assembled(params: Params, u: Random, data: ModelData, eta: Mapping[str, Array], rows: list[Array]) -> Expansion:
+    def assembled(params: Params, random: Random, data: ModelData, rows: tuple[Array, ...]) -> Expansion:
+        params, u = _split(layout, params, random)
         value, first, second = rows[0], rows[1 : len(moving) + 1], rows[len(moving) + 1 :]
         slope = dict(zip(moving, first, strict=True))
         curvature = dict(zip(pairs, second, strict=True))
@@ -116,7 +105,7 @@ def joint_model(layout: Layout) -> JointModel:
         pieces = inner.sum_rows(value, data.members)
         for k, level in enumerate(u):
             pieces = pieces + inner.sum_blocks(0.5 * jnp.sum(level**2, axis=0), k, data.members)
-        pieces = pieces.at[0].add(shared_density(family, eta, params, data) + penalty(layout, params, data))
+        pieces = pieces.at[0].add(shared_density(family, params, data) + penalty(layout, params, data))
 
         cholesky = factors(layout, params)
         L = tuple(_block_diagonal([cholesky[t] for t in terms]) for terms in by_level)
@@ -157,25 +146,26 @@ def joint_model(layout: Layout) -> JointModel:
 
     structure = BorderedHessian(inner, layout.reml, integrated=True) if layout.reml else inner
     least = LEAST_CURVATURE if "zi" in layout.random_components else 0.0
+    form = RowForm(arguments, by_row, assembled)
     return JointModel(
-        expand, structure, lambda data: data.members, partial(unflatten, layout), report, view, least, near
+        form.expand, structure, lambda data: data.members, partial(unflatten, layout), report, view, least, form
     )
 
 
-def density(family: Family, eta: Mapping[str, Array], params: Params, data: ModelData) -> Array:
+def density(family: Family, eta: Mapping[str, Array], data: ModelData) -> Array:
     """The negative log-density of each row (n,) less what :func:`shared_density` has."""
-    eta = _with_shape(family, eta, params)
     if data.distinct is None:
         return family.full_nll(data.y, eta, data.trials)
     return family.nll(data.y, eta, data.trials, family.link)
 
 
-def shared_density(family: Family, eta: Mapping[str, Array], params: Params, data: ModelData) -> Array | float:
+def shared_density(family: Family, params: Params, data: ModelData) -> Array | float:
     """The sum of the terms that are equal in rows with equal responses, from the distinct ones with their counts."""
     if family.shared_nll is None or data.distinct is None:
         return 0.0
     y, trials, weights = data.distinct
-    return jnp.sum(weights * family.shared_nll(y, _with_shape(family, eta, params), trials))
+    common = {"disp": data.X["disp"] @ params["beta_disp"] + data.offset["disp"]} if "disp" in data.X else {}
+    return jnp.sum(weights * family.shared_nll(y, _with_shape(family, common, params), trials))
 
 
 def penalty(layout: Layout, params: Params, data: ModelData) -> Array | float:
@@ -209,24 +199,6 @@ def unflatten(layout: Layout, flat: Array, data: ModelData) -> Params:
 
 def _with_shape(family: Family, eta: Mapping[str, Array], params: Params) -> Mapping[str, Array]:
     return eta if family.shape is None else {**eta, "psi": params["psi"]}
-
-
-def _directions(point: Mapping[str, Array]) -> dict[str, Array]:
-    """The directions (s, ...) in which each predictor of every row, or each shape parameter of all, moves by one."""
-    sizes = {name: len(x) if name == "psi" else 1 for name, x in sorted(point.items())}
-    total, basis, first = sum(sizes.values()), {}, 0
-    for name, size in sizes.items():
-        own = np.eye(total)[:, first : first + size]
-        basis[name] = own if name == "psi" else jnp.broadcast_to(own, (total, len(point[name])))
-        first += size
-    return basis
-
-
-def _as_rows(point: Mapping[str, Array]) -> Array:
-    """The predictors and shape parameters as rows (s, n), in the order of :func:`_directions`."""
-    n = max(len(x) for name, x in point.items() if name != "psi")
-    parts = [x[:, None] if name == "psi" else x[None] for name, x in sorted(point.items())]
-    return jnp.concatenate([jnp.broadcast_to(x, (len(x), n)) for x in parts])
 
 
 def _split(layout: Layout, params: Params, random: Random) -> tuple[Params, Random]:

@@ -25,7 +25,7 @@ from scipy import integrate, optimize, stats
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
 from glmmjax.hessians import zeros
-from glmmjax.laplace import marginal_nll
+from glmmjax.laplace import marginal_derivatives, marginal_nll
 from glmmjax.modes import find_modes
 from glmmjax.programs import QUICK
 
@@ -248,6 +248,18 @@ def test_the_modes_bring_their_own_derivative(family: str, structure: str) -> No
         gradient, hessian = gradient_and_hessian(value, p.flat)
     np.testing.assert_allclose(gradient, p.marginal(p.flat).gradient, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(hessian, p.marginal(p.flat).hessian, rtol=1e-8, atol=1e-8)
+
+
+def test_derivatives_by_rows_are_those_of_the_whole() -> None:
+    p = problem("nbinom2", "slope")
+    with double_precision():
+        whole = jax.jit(
+            lambda flat: marginal_derivatives(replace(p.model, rows=None), flat, p.modes, p.data),
+            compiler_options=QUICK,
+        )(p.flat)
+    by_rows = p.marginal(p.flat)
+    for a, b in zip(jax.tree.leaves(by_rows), jax.tree.leaves(to_numpy(whole)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
 
 
 def test_padding_is_neutral() -> None:

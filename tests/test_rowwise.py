@@ -11,31 +11,9 @@ import pytest
 
 from glmmjax._precision import double_precision
 from glmmjax._special import log_gamma_excess, log_rising
-from glmmjax.programs import QUICK
-from glmmjax.rowwise import derivatives, known_near
+from glmmjax.rowwise import derivatives
 
 POINT = np.array([[0.3, -0.4, 1.1], [0.7, 0.2, -0.5]])
-
-
-def curved(E: Any) -> Any:
-    return jnp.stack([jnp.sin(E[0]) * E[1] ** 2, jnp.exp(E[0] - E[1])])
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_function_known_near_a_point_has_two_derivatives_there_and_no_third(which: int) -> None:
-    def through(rows: Any) -> Any:
-        return lambda x: jnp.sum(jnp.array([[1.0], [-2.0]]) * rows(jnp.stack([x[0] * x[1], x[1] + x[2]])))
-
-    with double_precision():
-        x = jnp.array([[0.5, 1.5, -0.7], [0.6, -0.3, 0.2], [0.1, 0.4, 0.9]])
-        point = jnp.stack([x[0] * x[1], x[1] + x[2]])
-        known = known_near(curved, point, jnp.broadcast_to(jnp.eye(2)[:, :, None], (2, 2, 3)))[which]
-        second = jax.jacfwd(jax.grad(through(known)))
-        for order in (lambda f: f, jax.grad, lambda f: jax.jacfwd(jax.grad(f))):
-            looked_up, exact = (jax.jit(order(through(f)), compiler_options=QUICK)(x) for f in (known, curved))
-            np.testing.assert_allclose(looked_up, exact, rtol=1e-12, atol=1e-14)
-        with pytest.raises(NotImplementedError, match="only two derivatives"):
-            jax.eval_shape(jax.jacfwd(second), x)
 
 
 def test_slopes_and_curvatures_of_each_row() -> None:

@@ -1,0 +1,188 @@
+"""Derivatives of the Laplace approximation of a sum over observations, from the derivatives of each.
+
+With E the arguments of the rows' densities, r(E) what is needed of each row, V = H^-1 and w = V h_u held fixed, the
+gradient of the approximation is the partial derivative in x of
+
+    psi(x, u) = f + 1/2 <V, H> - <w, f_u> = A(x, u, r(E(x, u)))
+
+where A is affine in the rows. The Hessian follows by the chain rule along the directions t = (e, u_hat'), in which a
+parameter moves by one and the modes follow, D for the derivative along them:
+
+    l_ij = D_i D_j psi - 1/2 <V D_i H, D_j H V>
+    D_i D_j psi = sum over rows of D_i E' G D_j E,               G = sum_q dA/dr_q d2 r_q / dE dE
+                  + D_i (dA/dr) D_j r + D_j (dA/dr) D_i r
+                  + D_i D_j [A(x, u, r) + dA/dr dr/dE E(x, u)]   with r and the factors of E held
+
+The first line, where the rows are many, is a few matrix products; in the others sums over the rows of each group come
+before the directions multiply the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, reduce
+from operator import add
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from glmmjax._types import Array, Data, Random
+from glmmjax.hessians import MOST_SHARED
+from glmmjax.joint import Expansion, JointModel
+from glmmjax.modes import solve_hessian
+from glmmjax.rowwise import second_order
+
+Rows = tuple[Array, ...]
+
+
+class Slope(NamedTuple):
+    """The first derivatives at one point, and what they are made of.
+
+    Attributes:
+        expansion: of the joint density.
+        gradient: of the approximation (k,), if the point is at the modes.
+        inverse: ``V / 2`` on the pattern of H, the gradient of ``1/2 log |H|``.
+        cotangent: ``(1, -w, V / 2)``, by which psi is made of the expansion.
+        weights: ``dA / dr`` (n,) each.
+        rows, slope, curvature: r, and its derivatives in the arguments: (n,), (s, n), (s, s, n) each.
+    """
+
+    expansion: Expansion
+    gradient: Array
+    inverse: Any
+    cotangent: Expansion
+    weights: Rows
+    rows: Rows
+    slope: Rows
+    curvature: Rows
+
+
+def row_gradient(model: JointModel, flat: Array, u: Random, data: Data) -> Slope:
+    """The first derivatives at the flat parameters (k,) and the modes."""
+    arguments, by_row, assembled = _parts(model, data)
+    E, pull_arguments = jax.vjp(arguments, flat, u)
+    rows, slope, curvature = second_order(by_row, E, _directions(E))
+    expansion, pull_expansion = jax.vjp(assembled, flat, u, rows)
+
+    def pull(cotangent: Expansion) -> tuple[Array, Random, Rows]:
+        x, own, weights = pull_expansion(cotangent)
+        through = pull_arguments(_pulled(weights, slope, E))
+        return (*jax.tree.map(jnp.add, (x, own), through), weights)
+
+    inverse = jax.grad(lambda H: 0.5 * model.structure.logdet(H, model.members(data)))(expansion.hessian)
+    nothing = jax.tree.map(jnp.zeros_like, expansion)
+    h_u = pull(nothing._replace(hessian=inverse))[1]
+    w = solve_hessian(model, expansion.hessian, h_u, data)
+    cotangent = Expansion(jnp.ones_like(expansion.pieces), tuple(-x for x in w), inverse)
+    gradient, _, weights = pull(cotangent)
+    return Slope(expansion, gradient, inverse, cotangent, weights, rows, slope, curvature)
+
+
+def row_hessian(model: JointModel, flat: Array, u: Random, data: Data, at: Slope) -> tuple[Array, Random]:
+    """The Hessian of the approximation (k, k), and the derivatives of the modes (k, ...)."""
+    arguments, _, assembled = _parts(model, data)
+    structure, members = model.structure, model.members(data)
+    E_weights = _pulled(at.weights, at.slope, jax.eval_shape(arguments, flat, u))
+    G = reduce(add, [w * own for w, own in zip(at.weights, at.curvature, strict=True)])
+
+    def half_inverse(H: Any) -> Any:
+        return jax.grad(lambda H: 0.5 * structure.logdet(H, members))(H)
+
+    if structure.shared_bytes < MOST_SHARED:
+        inverse_moves = jax.linearize(half_inverse, at.expansion.hessian)[1]
+    else:
+        inverse_moves = lambda H_dot: jax.jvp(half_inverse, (at.expansion.hessian,), (H_dot,))[1]  # noqa: E731
+
+    def held(x: Array, u: Random) -> Array:
+        """Psi, but for what the rows add to it by being curved and by the change of their weights."""
+        return _inner(at.cotangent, assembled(x, u, at.rows)) + _inner(E_weights, arguments(x, u))
+
+    def carried(x: Array, u: Random, rows_dot: Rows) -> Array:
+        """``<dA / dr, rows_dot>``"""
+        return _inner(at.cotangent, jax.jvp(lambda rows: assembled(x, u, rows), (at.rows,), (rows_dot,))[1])
+
+    def follow(direction: Array) -> tuple[Any, ...]:
+        """What moves along one direction: modes, arguments, H and its inverse; and parts of the Hessian in x and u."""
+        still = jax.tree.map(jnp.zeros_like, u)
+        E_x = jax.jvp(arguments, (flat, u), (direction, still))[1]
+        score_moves = (direction, _moved(at.slope, E_x))
+        score_dot = jax.jvp(lambda x, rows: assembled(x, u, rows).score, (flat, at.rows), score_moves)[1]
+        u_dot = tuple(-x for x in solve_hessian(model, at.expansion.hessian, score_dot, data))
+        E_dot = jax.tree.map(jnp.add, E_x, jax.jvp(lambda u: arguments(flat, u), (u,), (u_dot,))[1])
+        moves = (direction, u_dot, _moved(at.slope, E_dot))
+        H_dot = jax.jvp(lambda *given: assembled(*given).hessian, (flat, u, at.rows), moves)[1]
+        whole = jax.grad(carried, (0, 1))(flat, u, moves[2])
+        half = jax.jvp(jax.grad(held, (0, 1)), (flat, u), (direction, u_dot))[1]
+        in_x, in_u = jax.tree.map(lambda a, b: a + 0.5 * b, whole, half)
+        return u_dot, E_dot, _curved(G, E_dot), H_dot, inverse_moves(H_dot), in_x, in_u
+
+    together = 1 if structure.costly else -(-flat.size // 2)
+    u_dot, E_dot, GE_dot, H_dot, V_dot, in_x, in_u = _over_directions(follow, flat.size, together)
+    linear = in_x + _products(in_u, u_dot)
+    hessian = linear + linear.T + _products(GE_dot, E_dot) + _products(V_dot, H_dot)
+    return 0.5 * (hessian + hessian.T), u_dot
+
+
+def _over_directions(follow: Callable[[Array], Any], k: int, together: int) -> Any:
+    """``follow`` along each of k directions, so many of them together.
+
+    Two loops of half the directions are twice as fast as one program for all: what a loop does not change is computed
+    before it, while the compiler is ready to compute it again for every direction rather than to keep it.
+    """
+    if k == 0:
+        return jax.vmap(follow)(jnp.eye(0))
+    directions = jnp.eye(-(-k // together) * together, k).reshape(-1, together, k)
+    out = jax.lax.map(jax.vmap(follow), directions)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:k], out)
+
+
+def _parts(model: JointModel, data: Data) -> tuple[Any, Any, Any]:
+    """The three parts of the form of a model as functions of the flat parameters."""
+    assert model.rows is not None
+    form = model.rows
+    return (
+        lambda x, u: form.arguments(model.unflatten(x, data), u, data),
+        lambda E: form.derivatives(E, data),
+        lambda x, u, rows: form.assembled(model.unflatten(x, data), u, data, rows),
+    )
+
+
+def _directions(E: Rows) -> Rows:
+    """The directions (s, ...) in which one argument of every row moves by one."""
+    one = jnp.eye(len(E))
+    return tuple(jnp.broadcast_to(one[:, a, None], (len(E), len(x))) for a, x in enumerate(E))
+
+
+def _pulled(weights: Rows, slope: Rows, like: Any) -> Rows:
+    """``sum_q weights[q] slope[q][a]`` of each argument, as long as that is."""
+    full = [reduce(add, [w * own[a] for w, own in zip(weights, slope, strict=True)]) for a in range(len(like))]
+    return tuple(x if x.shape == E.shape else jnp.sum(x, keepdims=True) for x, E in zip(full, like, strict=True))
+
+
+def _moved(slope: Rows, E_dot: Rows) -> Rows:
+    """How the rows move with their arguments."""
+    return tuple(reduce(add, [along * move for along, move in zip(own, E_dot, strict=True)]) for own in slope)
+
+
+def _inner(a: Any, b: Any) -> Array:
+    """The inner product of two trees of arrays."""
+    return sum(
+        (jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)), start=jnp.zeros(())
+    )
+
+
+def _products(a: Any, b: Any) -> Array:
+    """All inner products (k, k) of trees whose arrays have a leading axis k."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    # not x @ y.T, whose transposed copy takes several times as long as the product
+    contract = partial(jax.lax.dot_general, dimension_numbers=(((1,), (1,)), ((), ())))
+    return sum((contract(x.reshape(len(x), -1), y.reshape(len(y), -1)) for x, y in pairs), start=jnp.zeros(()))
+
+
+def _curved(G: Array, E_dot: Rows) -> Rows:
+    """``G E_dot`` of every row, summed over the rows for an argument that they share; G is (s, s, n)."""
+    moved = [reduce(add, [g * move for g, move in zip(own, E_dot, strict=True)]) for own in G]
+    return tuple(
+        x if x.shape == move.shape else jnp.sum(x, keepdims=True) for x, move in zip(moved, E_dot, strict=True)
+    )

@@ -138,7 +138,7 @@ def compiled(
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
     key = (program, static, tree, shapes, device)
     entry = _compiled.pop(key, None)
-    work = sum(x.size for x in leaves) + WORK_OF_A_RUN + (entry.work if entry else 0)
+    work = sum(x.size for x in leaves if x.dtype.kind == "f") + WORK_OF_A_RUN + (entry.work if entry else 0)
     platform = device.platform if device is not None else jax.default_backend()
     in_full = compilation == "full" or (compilation == "auto" and work > ENOUGH_WORK) or platform != "cpu"
     began = time.perf_counter()

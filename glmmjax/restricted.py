@@ -18,11 +18,13 @@ from math import log, pi
 import numpy as np
 
 from glmmjax._errors import ArgumentError
+from glmmjax._types import Random
 from glmmjax.control import Control
 from glmmjax.formula_fit import formula_problem
 from glmmjax.hessians import zeros
 from glmmjax.layout import Layout, ModelData
 from glmmjax.model import joint_model
+from glmmjax.optimizer import NewtonState
 from glmmjax.solving import Problem, Solution, solve, solve_at
 
 
@@ -39,24 +41,52 @@ def solve_restricted(
         ArgumentError: some of ``beta`` are held or tied.
     """
     p = layout.reml
-    plain = replace(layout, reml=0)
+    plain = formula_problem(replace(layout, reml=0), data, names)
     if p == 0:
-        return solve(formula_problem(plain, data, names), control, flat, T)
+        return solve(plain, control, flat, T)
+    moved, start, directions = begin(layout, flat, T)
+    restricted = solve(Problem((joint_model, layout), data, start, names[p:]), control, moved, directions)
+    state = in_all_parameters(restricted.state, p)
+    given = solve_at(plain, control, state.flat, state.at.modes)
+    effects = {name: getattr(given.state.at, name) for name in ("modes", "modes_jacobian", "modes_vcov")}
+    state = state._replace(at=state.at._replace(**effects))
+    return Solution(state, given.report, restricted.compile_time + given.compile_time)
+
+
+def begin(layout: Layout, flat: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, Random, np.ndarray]:
+    """What the engine begins from: the parameters that it optimizes over, the effects, and the directions.
+
+    Args:
+        flat, T: where all parameters start (k,), and the directions in which they may move (k, r).
+
+    Raises:
+        ArgumentError: some of ``beta`` are held or tied although they are to be integrated out.
+    """
+    p, modes = layout.reml, zeros(layout.structure.levels)
+    if p == 0:
+        return flat, modes, T
     own = np.any(T[:p] != 0.0, axis=0)
     if np.linalg.matrix_rank(T[:p]) < p or np.any(T[p:, own] != 0.0):
         raise ArgumentError("fixed: with reml=True the fixed effects are integrated out, so none can be held or tied.")
-    start = (*zeros(layout.structure.levels), flat[:p, None])
-    restricted = solve(Problem((joint_model, layout), data, start, names[p:]), control, flat[p:], T[p:, ~own])
-    at = restricted.state.at
-    full = np.concatenate([at.modes[-1][:, 0], restricted.state.flat])
-    given = solve_at(formula_problem(plain, data, names), control, full, at.modes[:-1])
+    return flat[p:], (*modes, flat[:p, None]), T[p:, ~own]
+
+
+def in_all_parameters(state: NewtonState, p: int) -> NewtonState:
+    """A state of the restricted iteration with ``beta`` among the parameters instead of the effects.
+
+    The covariances of the other effects are still those with ``beta`` integrated out; their derivatives are left out.
+    """
+    if p == 0:
+        return state
+    at = state.at
     S = np.linalg.inv(at.modes_vcov[-1][:, :, 0])
-    SJ = S @ at.modes_jacobian[-1][:, 0]
-    marginal = given.state.at._replace(
+    J = at.modes_jacobian[-1][:, 0]
+    marginal = at._replace(
         value=at.value - 0.5 * p * log(2.0 * pi),
         gradient=np.concatenate([np.zeros(p), at.gradient]),
-        hessian=np.block([[S, -SJ], [-SJ.T, at.hessian + at.modes_jacobian[-1][:, 0].T @ SJ]]),
-        stats=at.stats,
+        hessian=np.block([[S, -S @ J], [-(S @ J).T, at.hessian + J.T @ S @ J]]),
+        modes=at.modes[:-1],
+        modes_jacobian=(),
+        modes_vcov=at.modes_vcov[:-1],
     )
-    state = restricted.state._replace(flat=full, at=marginal)
-    return Solution(state, given.report, restricted.compile_time + given.compile_time)
+    return state._replace(flat=np.concatenate([at.modes[-1][:, 0], state.flat]), at=marginal)

@@ -145,6 +145,74 @@ def test_successes_among_trials() -> None:
     assert found.llf[0] == pytest.approx(fit.llf, abs=1e-8)
 
 
+def test_restricted_likelihoods() -> None:
+    data = gj.datasets.load("sleepstudy")
+    Y = np.stack([data.Reaction, data.Reaction + 20.0 * np.sin(np.arange(len(data)))], axis=1)
+    found = gj.fit_many("~ Days + (Days | Subject)", data, Y, reml=True)
+    fit = gj.glmm("y ~ Days + (Days | Subject)", data.assign(y=Y[:, 1]), reml=True)
+    assert found.status[1] == fit.status and found.df[1] == fit.df
+    assert found.llf[1] == pytest.approx(fit.llf, abs=1e-8) and found[1].llf == pytest.approx(fit.llf, abs=1e-8)
+    np.testing.assert_allclose(found.params.loc[1], fit.params, rtol=1e-6)
+    np.testing.assert_allclose(found.bse.loc[1], fit.bse, rtol=1e-4)
+    with pytest.raises(gj.ArgumentError, match="cannot be compared"):
+        found.likelihood_ratio_test(gj.fit_many("~ 1 + (Days | Subject)", data, Y, reml=True))
+
+
+def test_categories_of_which_some_do_not_occur_everywhere() -> None:
+    data, formula = gj.datasets.load("wine"), "~ temp + contact + (1 | judge)"
+    fit = gj.clmm(f"rating {formula}", data)
+    Y = fit.simulate(5, seed=3).T + 1.0
+    Y[Y[:, 3] == 5, 3] = 4.0
+    Y[2, 2] = np.nan
+    Y[:, 4] = 2.0
+    found = gj.fit_many(formula, data, Y, gj.families.cumulative("logit"))
+    assert found.status[4] == "not fitted: one category only, 2" and found.df[:4].tolist() == [7, 7, 7, 6]
+    for lane in (0, 2, 3):
+        kept = np.isfinite(Y[:, lane])
+        alone = gj.clmm(f"y {formula}", data[kept].assign(y=Y[kept, lane]))
+        assert found.llf[lane] == pytest.approx(alone.llf, abs=1e-8) and found.status[lane] == alone.status
+        np.testing.assert_allclose(found.params.loc[lane], alone.params, rtol=1e-5)
+    spread = gj.bootstrap(fit, 60, seed=1).summary()
+    assert np.all(np.abs(spread["std_error"][:2] / fit.bse - 1.0) < 0.4)
+
+
+def test_unordered_categories_and_censoring_by_key() -> None:
+    data = gj.datasets.load("sleepstudy")
+    data = pd.concat([data.assign(k=k, Reaction=data.Reaction + 5.0 * k) for k in range(2)], ignore_index=True)
+    data["state"] = np.where(
+        data.Reaction > 350, "slow", np.where((data.k == 0) & (data.Reaction < 260), "quick", "so")
+    )
+    data["censored"] = np.where(data.Reaction > 350, "right", "none")
+    for formula, family in (
+        ("state ~ Days + (1 | Subject)", "categorical"),
+        ("cens(Reaction, censored) ~ Days + (1 | Subject)", "censored_gaussian"),
+    ):
+        found = gj.fit_many(formula, data, family=family, by="k")
+        for k in range(2):
+            alone = gj.glmm(formula, data[data.k == k], family)
+            assert found.llf[k] == pytest.approx(alone.llf, abs=1e-8) and found.status[k] == alone.status
+
+
+@pytest.mark.slow
+def test_a_thousand_of_which_a_few_are_broken(data: pd.DataFrame) -> None:
+    """Exactly the planted ones are named, each for its own reason, and the others are as they were without them."""
+    formula, fit = "~ mined + (1 | site)", gj.glmm("count ~ mined + (1 | site)", data, "nbinom2")
+    Y = fit.simulate(1_000, seed=8).T
+    sound = gj.fit_many(formula, data, Y, "nbinom2")
+    planted = {7: "zero", 205: "constant", 390: "nan", 555: "separated", 800: "negative", 999: "fraction"}
+    Y[:, 7], Y[:, 205], Y[:, 390] = 0.0, 3.0, np.nan
+    Y[:, 555] = np.where(data.mined == "yes", 0.0, Y[:, 555] + 1.0)
+    Y[3, 800], Y[3, 999] = -1.0, 0.5
+    found = gj.fit_many(formula, data, Y, "nbinom2")
+    others = np.setdiff1d(np.arange(1_000), list(planted))
+    assert (found.status[others] == sound.status[others]).all()
+    np.testing.assert_allclose(found.llf[others], sound.llf[others], rtol=0, atol=1e-8)
+    assert not set(planted) & set(found.status.index[found.status == "converged"])
+    assert "every response is missing" in found.status[390] and "separation suspected" in found.status[555]
+    assert "is -1" in found.status[800] and "is 0.5" in found.status[999]
+    assert "standard deviation of (1 | site) is zero" in found.status[205]
+
+
 def test_a_data_set_for_every_key() -> None:
     """Ragged sizes, levels that differ, and one that cannot be fitted; in the order of the keys."""
     data = gj.datasets.load("salamanders").sort_values("spp", kind="stable").reset_index(drop=True)
@@ -195,7 +263,8 @@ def test_adjusted_p_values_are_those_of_scipy() -> None:
         ({"by": "spp"}, "either responses="),
         ({"responses": np.ones(3)}, "a column for each fit"),
         ({"responses": np.ones((3, 2))}, "has 3 rows"),
-        ({"family": "cumulative"}, "cannot be fitted in a batch"),
+        ({"family": "censored_gaussian"}, "are intervals"),
+        ({"family": "cumulative", "responses": np.ones((644, 2))}, "one category only, 1"),
         ({"keys": ["a", "a"]}, "names two fits alike"),
         ({"keys": ["a"]}, "has 1 names"),
         ({"trials": np.ones(644)}, "counts? successes|count successes"),
@@ -273,5 +342,5 @@ def test_bootstrap_has_the_standard_errors_of_the_fit() -> None:
     assert found.many.llf[17] == pytest.approx(refitted.llf, abs=1e-8)
     with pytest.raises(gj.ArgumentError, match="between 0 and 1"):
         found.summary(level=95)
-    with pytest.raises(gj.ArgumentError, match="reml=False"):
-        gj.bootstrap(gj.glmm("Reaction ~ Days + (1 | Subject)", data, reml=True), 5)
+    with pytest.raises(gj.ArgumentError, match="cannot be simulated"):
+        gj.bootstrap(gj.glmm("Reaction ~ Days", data, "censored_gaussian"), 5)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from glmmjax._errors import ArgumentError
+from glmmjax._errors import ArgumentError, DataError
 from glmmjax.batch.lanes import Lanes
 from glmmjax.constraints import constrain
 from glmmjax.design import Design
@@ -50,6 +51,33 @@ def blocks(design: Design, layout: Layout) -> tuple[list[str], dict[str, int]]:
         sizes["psi"] = layout.n_psi
     sizes["theta"] = sum(term.n_theta for term in layout.terms)
     return sorted(sizes), sizes
+
+
+def unfit_batch(like: Batch, problems: dict[int, str], keys: Sequence[Any]) -> Batch:
+    """Those of all fits that cannot be run, as lanes that are not run; by their positions among ``keys``."""
+    positions = np.array(sorted(problems))
+    nothing = np.full(len(positions), np.nan)
+    return replace(
+        like,
+        lanes=like.lanes.take(np.zeros(len(positions), dtype=int)),  # stand-ins: none of them is run
+        positions=positions,
+        keys=tuple(keys[p] for p in positions),
+        problems={i: problems[p] for i, p in enumerate(positions)},
+        log_base=nothing,
+        nobs=np.zeros(len(positions), dtype=int),
+    )
+
+
+class NothingToFit(DataError):
+    """None of the fits can be run."""
+
+    def __init__(self, problems: Mapping[Any, str]) -> None:
+        first = next(iter(problems.values()), "there are no rows")
+        super().__init__(f"fit_many: none of the {len(problems)} data sets can be fitted; the first: {first}")
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NothingToFit, (self.problems,)  # an exception that crosses processes is made anew from its arguments
 
 
 def constrained(

@@ -8,29 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from glmmjax._errors import DataError, GlmmjaxError
+from glmmjax._errors import GlmmjaxError
 from glmmjax._frames import read_table
-from glmmjax.batch.batches import Batch, blocks, constrained
+from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, unfit_batch
 from glmmjax.batch.lanes import DataLanes
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names
 from glmmjax.families import Family
-from glmmjax.fitting import check_response, read_formulas
+from glmmjax.fitting import bind, check_response, read_formulas
 from glmmjax.formula_fit import Options
 from glmmjax.layout import Layout, ModelData, lay_out
 from glmmjax.start import orthonormal_scale, start_values
-
-
-class NothingToFit(DataError):
-    """None of the data sets can be fitted."""
-
-    def __init__(self, problems: Mapping[Any, str]) -> None:
-        first = next(iter(problems.values()), "there are no rows")
-        super().__init__(f"fit_many: none of the {len(problems)} data sets can be fitted; the first: {first}")
-        self.problems = problems
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return NothingToFit, (self.problems,)  # an exception that crosses processes is made anew from its arguments
 
 
 def data_batches(
@@ -54,23 +42,36 @@ def data_batches(
         try:
             part = frame.iloc[rows]
             own = {name: x[rows] if isinstance(x, np.ndarray) else x for name, x in inputs.items()}
-            design = build_design(
-                formulas, part, **own, response_kind=family.response, rank_deficient=options.control.rank_deficient
+            design, bound = bind(
+                build_design(
+                    formulas,
+                    part,
+                    **own,
+                    response_kind=family.response,
+                    without_intercept=family.without_intercept,
+                    rank_deficient=options.control.rank_deficient,
+                ),
+                family,
             )
-            check_response(design, family)
-            control = options.control
+            check_response(design, bound)
             layout, arrays = lay_out(
-                design, family, control.structure, options.covariances, options.priors, size=power_of_two
+                design,
+                bound,
+                options.control.structure,
+                options.covariances,
+                options.priors,
+                options.reml,
+                size=power_of_two,
             )
             scale = {name: orthonormal_scale(p.X) for name, p in design.components.items()}
             names, sizes = blocks(design, layout)
-            params = start_values(design, family, layout, scale)
+            params = start_values(design, bound, layout, scale)
             flat = np.concatenate([params[name] for name in names])[None]
-            starts, T = constrained(flat, names, sizes, scale, family, options)
+            starts, T = constrained(flat, names, sizes, scale, bound, options)
         except GlmmjaxError as error:
             problems[position] = str(error)
             continue
-        labels = parameter_names(design, layout, family)
+        labels = parameter_names(design, layout, bound)
         shapes = tuple((x.shape, x.dtype.str) for x in _leaves(arrays))
         label = (layout, labels, shapes)
         layouts[label] = (layout, labels)
@@ -79,9 +80,9 @@ def data_batches(
         raise NothingToFit({key: problems[position] for position, key in enumerate(keys)})
     batches = []
     for label, members in sorted_lanes.items():
-        batches.append(_data_batch(*layouts[label], members, keys, family, options))
+        batches.append(_data_batch(*layouts[label], members, keys, options))
     if problems:
-        batches.append(_unfit_batch(batches[0], problems, keys))
+        batches.append(unfit_batch(batches[0], problems, keys))
     return batches
 
 
@@ -118,28 +119,13 @@ def _data_batch(
     labels: tuple[str, ...],
     members: list[tuple[int, Design, ModelData, np.ndarray, np.ndarray]],
     keys: list[Any],
-    family: Family,
     options: Options,
 ) -> Batch:
     positions, designs, arrays, starts, directions = zip(*members, strict=True)
+    family = layout.family
     own = frozenset(field.name for field in fields(ModelData))
     lanes = DataLanes(layout, own, np.stack(starts), arrays, directions, designs)
     log_base = np.array([np.sum(d.weights * family.log_base(d.y, d.trials)) for d in designs])
     nobs = np.array([len(d.y) for d in designs])
     named = tuple(keys[p] for p in positions)
     return Batch(lanes, family, np.array(positions), named, labels, {}, log_base, nobs, options)
-
-
-def _unfit_batch(like: Batch, problems: dict[int, str], keys: list[Any]) -> Batch:
-    """The data sets that cannot be fitted, as lanes that are not run."""
-    positions = np.array(sorted(problems))
-    nothing = np.full(len(positions), np.nan)
-    return replace(
-        like,
-        lanes=like.lanes.take(np.zeros(len(positions), dtype=int)),  # stand-ins: none of them is run
-        positions=positions,
-        keys=tuple(keys[p] for p in positions),
-        problems={i: problems[p] for i, p in enumerate(positions)},
-        log_base=nothing,
-        nobs=np.zeros(len(positions), dtype=int),
-    )

@@ -31,8 +31,9 @@ from glmmjax.batch.lanes import Lanes
 from glmmjax.control import Control
 from glmmjax.laplace import marginal_derivatives
 from glmmjax.layout import ModelData
-from glmmjax.optimizer import NewtonState, newton_start, newton_step
+from glmmjax.optimizer import NewtonState, newton_step
 from glmmjax.programs import Source, compiled
+from glmmjax.restricted import in_all_parameters
 from glmmjax.solving import Problem, resume
 
 # Rows in all slots together: enough to be worth a call of the program, few enough for its arrays to stay in the cache.
@@ -284,15 +285,15 @@ class _Slots:
         self.waiting, self.slots, self.state, self.stragglers = waiting, slots, state, stragglers
 
     def _finish(self, lane: int, state: NewtonState) -> None:
-        problem = Problem(self.lanes.source, self.lanes.data(lane), self.lanes.start_modes, ())
-        self._record(lane, resume(problem, self.control, state, self.lanes.directions(lane)))
+        problem = Problem(self.lanes.source, self.lanes.data(lane), state.at.modes, ())
+        self._record(lane, resume(problem, self.control, state, self.lanes.begin(lane)[1]))
 
     def _record(self, lane: int, state: NewtonState) -> None:
         design, layout = self.lanes.design(lane), self.lanes.layout
         n_groups = tuple(
             len(design.terms[layout.terms_at(level)[0]][1].levels) for level in range(len(layout.structure.levels))
         )
-        self.results.record(lane, state, n_groups)
+        self.results.record(lane, in_all_parameters(state, layout.reml), n_groups)
 
     def _fill(self, free: Any) -> None:
         """Put the next lanes into free slots; a slot without a lane goes on with what is there, if that is sound."""
@@ -307,8 +308,7 @@ class _Slots:
                 self._place(int(slot), lane if lane >= 0 else int(self.chosen[0]))
 
     def _place(self, slot: int, lane: int) -> None:
-        data, start = self.lanes.data(lane), newton_start(self.lanes.starts[lane], self.lanes.start_modes)
-        T = self.lanes.directions(lane)
+        data, (start, T) = self.lanes.data(lane), self.lanes.begin(lane)
         if self.state is None:
             repeat = lambda x: np.repeat(np.asarray(x)[None], self.width, axis=0)  # noqa: E731
             self.state, self.T = jax.tree.map(repeat, start), repeat(T)

@@ -10,7 +10,7 @@ from typing import Any
 from glmmjax._errors import ArgumentError
 from glmmjax.batch.data_sets import data_batches
 from glmmjax.batch.many import Many
-from glmmjax.batch.responses import response_batch
+from glmmjax.batch.responses import response_batches
 from glmmjax.batch.running import Run, run_batches
 from glmmjax.control import Control, checked_control
 from glmmjax.covariance import Covariance
@@ -32,6 +32,7 @@ def fit_many(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    reml: bool = False,
     priors: Mapping[str, str] | str | None = None,
     start: Mapping[str, Any] | None = None,
     fixed: Mapping[str, Any] | None = None,
@@ -53,11 +54,12 @@ def fit_many(
         data: a data frame or a mapping of columns, n rows.
         responses: the responses, a column for each fit: an array (n, m), a data frame whose columns name the fits, or a
             SciPy sparse matrix (such as AnnData's ``X``). NaN is missing. Counts may be of any integer type.
-        family: as in :func:`glmmjax.glmm`, but for families of categories and intervals.
+        family: as in :func:`glmmjax.glmm`; that of :func:`glmmjax.clmm` is ``families.cumulative(link, threshold)``,
+            its scale is ``dispformula``. Categories in ``responses`` are numbers; intervals, ``cens()``, need ``by``.
         by: instead of ``responses``, a column (or several) of ``data`` whose every value is a data set of its own.
         keys: names of the fits; default the columns' names, or 0 to m - 1.
         trials: numbers of trials for "binomial" and its like, (n,) or (n, m), where ``responses`` counts successes.
-        ziformula, dispformula, weights, offset, contrasts, priors, start, fixed, covariances, control: as in
+        ziformula, dispformula, weights, offset, contrasts, reml, priors, start, fixed, covariances, control: as in
             :func:`glmmjax.glmm`; ``weights`` and ``offset`` are shared by all responses.
         progress: show a bar with the rate and the time left (needs the tqdm package).
         checkpoint: a file to which the run is saved every 20 seconds and when it is interrupted with Ctrl-C. The same
@@ -89,9 +91,7 @@ def fit_many(
     if control.optimizer != "newton":
         raise ArgumentError(f"fit_many: the optimizer of a batch is 'newton', not {control.optimizer!r}.")
     record = resolve_family(family)
-    if record.response in ("categories", "interval"):
-        raise ArgumentError(f"fit_many: the family {record.name!r} cannot be fitted in a batch: use glmm() or clmm().")
-    options = Options(control, False, priors, dict(start or {}), dict(fixed or {}), covariances)
+    options = Options(control, reml, priors, dict(start or {}), dict(fixed or {}), covariances)
     texts = {"cond": formula, "disp": dispformula, "zi": ziformula}
     inputs = {"weights": weights, "offset": offset, "contrasts": contrasts}
     if by is not None:
@@ -99,5 +99,5 @@ def fit_many(
             raise ArgumentError("fit_many: keys= and trials= go with responses=; with by= both are in the data.")
         batches = data_batches(texts, data, by, record, inputs, options)
     else:
-        batches = [response_batch(texts, data, responses, record, trials, keys, inputs, options)]
+        batches = response_batches(texts, data, responses, record, trials, keys, inputs, options)
     return run_batches(batches, formula, options, began, Run(progress, checkpoint, executor, devices))

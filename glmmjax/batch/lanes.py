@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from glmmjax.design import Design
-from glmmjax.hessians import zeros
 from glmmjax.layout import Arrangement, Layout, ModelData, bucket
 from glmmjax.model import joint_model
+from glmmjax.optimizer import NewtonState, newton_start
 from glmmjax.programs import Source
+from glmmjax.restricted import begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +61,10 @@ class Lanes(ABC):
         """The number of random effects of one group of every level."""
         return sum(level.n_effects for level in self.layout.structure.levels)
 
-    @property
-    def start_modes(self) -> tuple[np.ndarray, ...]:
-        """Where the first search for the modes begins."""
-        return zeros(self.layout.structure.levels)
+    def begin(self, lane: int) -> tuple[NewtonState, np.ndarray]:
+        """The state in which the engine begins a lane, and the directions in which it may move."""
+        flat, modes, T = begin(self.layout, self.starts[lane], self.directions(lane))
+        return newton_start(flat, modes), T
 
 
 @dataclass(frozen=True, eq=False)

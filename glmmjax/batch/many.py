@@ -33,6 +33,8 @@ class Many:
         verdicts: what became of it.
         llf: (m,) log-likelihoods; NaN for those not fitted.
         nobs: (m,) observations used.
+        df: (m,) estimated parameters.
+        reml: whether the fixed effects of the mean were integrated out.
         sd: (m, s) standard deviations of the random effects, named by ``sd_names``.
         sigma: (m,) dispersions as the family reports them; 1 for families without.
         timings: seconds for "design", "compile" and "run".
@@ -49,6 +51,8 @@ class Many:
     verdicts: Verdicts
     llf: np.ndarray
     nobs: np.ndarray
+    df: np.ndarray
+    reml: bool
     sd: np.ndarray
     sd_names: tuple[str, ...]
     sigma: np.ndarray
@@ -108,11 +112,6 @@ class Many:
     def vcov(self) -> np.ndarray:
         """The covariance matrices of the fixed effects (m, p, p)."""
         return self.verdicts.vcov[:, self.reported[:, None], self.reported]
-
-    @property
-    def df(self) -> int:
-        """The number of parameters of each fit."""
-        return self.results.flat.shape[1]
 
     @property
     def aic(self) -> pd.Series:
@@ -214,15 +213,21 @@ class Many:
         """The likelihood ratio test of a smaller model of the same responses, in every fit.
 
         Raises:
-            ArgumentError: the keys differ, or the other model has as many parameters.
+            ArgumentError: the keys differ, the other model has as many parameters, or one of the two integrates over
+                other fixed effects.
         """
         import pandas as pd
         from scipy.stats import chi2
 
         if self.keys != smaller.keys:
             raise ArgumentError("likelihood_ratio_test: the two have different keys, so different responses.")
+        if self.reml != smaller.reml or (self.reml and self.effect_names != smaller.effect_names):
+            raise ArgumentError(
+                "likelihood_ratio_test: restricted likelihoods of models with different fixed effects cannot be "
+                "compared: fit both with reml=False."
+            )
         df = self.df - smaller.df
-        if df <= 0:
+        if np.any(df <= 0):
             raise ArgumentError("likelihood_ratio_test: the other model must have fewer parameters than this one.")
         statistic = np.maximum(2.0 * (self.llf - smaller.llf), 0.0)
         statistic = np.where(self.verdicts.converged & smaller.verdicts.converged, statistic, np.nan)

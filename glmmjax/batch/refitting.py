@@ -23,10 +23,8 @@ def check_refittable(fit: object, who: str) -> None:
     """
     if not isinstance(fit, FormulaFit):
         raise ArgumentError(f"{who}: a fit of glmm() is needed, not {type(fit).__name__}.")
-    if fit.family.response in ("categories", "interval"):
-        raise ArgumentError(f"{who}: the family {fit.family.name!r} cannot be fitted in a batch.")
-    if fit.options.reml:
-        raise ArgumentError(f"{who}: fit with reml=False; restricted maximum likelihood is not done in batches.")
+    if fit.family.response == "interval":
+        raise ArgumentError(f"{who}: the censoring of the family {fit.family.name!r} cannot be simulated.")
 
 
 def refit_many(fit: FormulaFit, Y: np.ndarray, run: Run, began: float | None = None) -> Many:

@@ -10,13 +10,14 @@ import numpy as np
 
 from glmmjax._errors import ArgumentError, DataError
 from glmmjax._frames import read_table
-from glmmjax.batch.batches import Batch, blocks, constrained
+from glmmjax._response import MOST_CATEGORIES
+from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, unfit_batch
 from glmmjax.batch.lanes import Responses, response_lanes
 from glmmjax.batch.starts import lane_starts
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names
 from glmmjax.families import Family
-from glmmjax.fitting import check_response, read_formulas
+from glmmjax.fitting import bind, check_response, read_formulas
 from glmmjax.formula_fit import Options
 from glmmjax.layout import arrange, bucket, lay_out
 from glmmjax.start import orthonormal_scale
@@ -25,7 +26,7 @@ RESPONSE = "_response"
 LANES_AT_ONCE = 256  # when responses are looked over
 
 
-def response_batch(
+def response_batches(
     texts: Mapping[str, str],
     data: Any,
     responses: Any,
@@ -34,7 +35,8 @@ def response_batch(
     keys: Sequence[Any] | None,
     inputs: Mapping[str, Any],
     options: Options,
-) -> Batch:
+) -> list[Batch]:
+    """The responses as one batch; those of categories in one for every set of categories that occurs."""
     matrix, names = as_matrix(responses)
     left, _, right = texts["cond"].partition("~")
     if left.strip():
@@ -42,10 +44,20 @@ def response_batch(
             f"fit_many: the responses come from responses=, so the formula begins with '~': '~{right}'. To fit one "
             "response for every value of a column, use by=."
         )
+    if family.response == "interval":
+        raise ArgumentError(
+            f"fit_many: responses of the family {family.name!r} are intervals, which responses= cannot hold: use by= "
+            "with cens(y, status) in the formula."
+        )
     frame = _with_column(data, matrix.shape[0], family)
     formulas, family, held = read_formulas({**texts, "cond": f"{RESPONSE} {texts['cond'].strip()}"}, family)
     design = build_design(
-        formulas, frame, **inputs, response_kind=family.response, rank_deficient=options.control.rank_deficient
+        formulas,
+        frame,
+        **inputs,
+        response_kind=family.response,
+        without_intercept=family.without_intercept,
+        rank_deficient=options.control.rank_deficient,
     )
     ones = np.ones(matrix.shape[0])
     counts = ones if trials is None else np.asarray(trials, dtype=float)
@@ -58,7 +70,10 @@ def response_batch(
     given = counts[design.rows] if counts.ndim == 1 else counts
     found = Responses(matrix, design.rows, given, design.weights, missing)
     labels = checked_keys(keys if keys is not None else names, found.size)
-    return prepare_responses(design, family, found, labels, replace(options, fixed={**held, **options.fixed}))
+    options = replace(options, fixed={**held, **options.fixed})
+    if family.response == "categories":
+        return _batches_of_categories(design, family, found, labels, options)
+    return [prepare_responses(design, family, found, labels, options)]
 
 
 def prepare_responses(
@@ -73,7 +88,7 @@ def prepare_responses(
     if np.any(good):
         check_response(first, family)
     layout, template = lay_out(
-        first, family, options.control.structure, options.covariances, options.priors, in_runs=True
+        first, family, options.control.structure, options.covariances, options.priors, options.reml, in_runs=True
     )
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
     names, sizes = blocks(design, layout)
@@ -84,6 +99,36 @@ def prepare_responses(
     lanes = response_lanes(first, layout, template, arrange(first, bucket, True), responses, starts, T)
     labels = parameter_names(design, layout, family)
     return Batch(lanes, family, np.arange(responses.size), keys, labels, problems, log_base, nobs, options)
+
+
+def _batches_of_categories(
+    design: Design, family: Family, responses: Responses, keys: tuple[Any, ...], options: Options
+) -> list[Batch]:
+    """A batch for every set of categories, which are numbered from 0 in it; as a single fit leaves out absent ones."""
+    together: dict[tuple[float, ...], list[int]] = {}
+    problems: dict[int, str] = {}
+    for lane in range(responses.size):
+        y, _, weights = responses.lane(lane)
+        values = tuple(np.unique(y[weights > 0]).tolist())
+        if not 2 <= len(values) <= MOST_CATEGORIES:
+            few = "every response is missing" if not values else f"one category only, {values[0]:g}"
+            problems[lane] = f"{len(values)} different values" if len(values) > 1 else few
+        else:
+            together.setdefault(values, []).append(lane)
+    if not together:
+        raise NothingToFit({keys[lane]: problem for lane, problem in problems.items()})
+    batches = []
+    for values, chosen in together.items():
+        lanes = np.array(chosen)
+        y, _, _ = responses.take(lanes)
+        weights = np.broadcast_to(responses.take(lanes)[2], y.shape)
+        codes = np.where(weights > 0, np.searchsorted(values, y), np.nan).T
+        own = replace(responses, matrix=codes, rows=np.arange(len(codes)))
+        names = tuple(int(value) if value == round(value) else value for value in values)
+        bound, record = bind(replace(design, y=own.lane(0)[0], response_levels=names), family)
+        batch = prepare_responses(bound, record, own, tuple(keys[lane] for lane in chosen), options)
+        batches.append(replace(batch, positions=lanes))
+    return [*batches, unfit_batch(batches[0], problems, keys)] if problems else batches
 
 
 def as_matrix(responses: Any) -> tuple[Any, Sequence[Any] | None]:
@@ -108,8 +153,8 @@ def _with_column(data: Any, n: int, family: Family) -> dict[str, Any]:
     if table.n_rows != n:
         raise DataError(f"responses= has {n} rows, but data has {table.n_rows}: there must be one for each.")
     columns: dict[str, Any] = {name: table.read(name) for name in table.names}
-    value = {"unit": 0.5, "trials": 1.0}.get(family.response, 1.0)
-    return {**columns, RESPONSE: np.full(n, value)}
+    value = np.arange(n) % 2 if family.response == "categories" else 0.5 if family.response == "unit" else 1.0
+    return {**columns, RESPONSE: np.broadcast_to(value, n).astype(float)}
 
 
 def checked_keys(keys: Sequence[Any] | None, m: int) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from glmmjax._errors import ArgumentError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax.batch.batches import Batch, blocks
 from glmmjax.batch.engine import LaneResults, run_lanes
+from glmmjax.batch.lanes import ResponseLanes
 from glmmjax.batch.many import Many
 from glmmjax.batch.progress import progress_bar
 from glmmjax.batch.verdicts import Verdicts, judge_lanes
@@ -132,8 +133,8 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
     status = np.full(m, "", dtype=object)
     flags = {name: np.zeros(m, dtype=bool) for name in ("converged", "singular", "separated")}
     llf, nobs, sigma = np.full(m, np.nan), np.zeros(m, dtype=int), np.ones(m)
-    first = parts[0][0]
-    labels = _sd_names(first)
+    labels = tuple(dict.fromkeys(name for batch, _, _ in parts for name in _sd_names(batch)))
+    df = np.zeros(m, dtype=int)
     sd = np.full((m, len(labels)), np.nan)
     keys: list[Any] = [None] * m
     home: dict[int, tuple[Batch, int]] = {}
@@ -151,8 +152,10 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
         nobs[at] = batch.nobs
         llf[at] = batch.log_base - own.value - _log_priors(batch, own)
         done = own.done
+        df[at] = _free(batch)
         if np.any(done):
-            sd[at[done]] = _standard_deviations(batch, own.flat[done])
+            own_sds = np.array([labels.index(name) for name in _sd_names(batch)], dtype=int)
+            sd[np.ix_(at[done], own_sds)] = _standard_deviations(batch, own.flat[done])
             sigma[at[done]] = _dispersions(batch, own.flat[done])
         for lane, position in enumerate(at):
             keys[position], home[int(position)] = batch.keys[lane], (batch, lane)
@@ -163,12 +166,12 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
         columns = [names.index(name) for name in batch.names]
         return _whole(batch, lane, flat[position, columns])
 
-    p = sum(part.X.shape[1] for part in first.lanes.design(0).components.values())
-    reported = np.array([i for i, name in enumerate(names) if name in _reported(first, p)], dtype=int)
+    shown = set().union(*(_reported(batch) for batch, _, _ in parts))
+    reported = np.array([i for i, name in enumerate(names) if name in shown], dtype=int)
     return Many(
         keys=tuple(keys),
         formula=formula,
-        family=first.family.name,
+        family=parts[0][0].family.name,
         parameter_names=names,
         reported=reported,
         effect_names=tuple(names[i] for i in reported),
@@ -176,6 +179,8 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
         verdicts=Verdicts(status, flags["converged"], flags["singular"], flags["separated"], vcov),
         llf=llf,
         nobs=nobs,
+        df=df,
+        reml=parts[0][0].options.reml,
         sd=sd,
         sd_names=labels,
         sigma=sigma,
@@ -184,9 +189,17 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
     )
 
 
-def _reported(batch: Batch, p: int) -> set[str]:
+def _free(batch: Batch) -> np.ndarray:
+    """The number of estimated parameters of each lane."""
+    if isinstance(batch.lanes, ResponseLanes):
+        return np.full(batch.lanes.size, np.linalg.matrix_rank(batch.lanes.T))
+    return np.array([np.linalg.matrix_rank(batch.lanes.directions(lane)) for lane in range(batch.lanes.size)])
+
+
+def _reported(batch: Batch) -> set[str]:
     """The fixed effects that are reported: all but a dispersion that is one number."""
     design = batch.lanes.design(0)
+    p = sum(part.X.shape[1] for part in design.components.values())
     disp = design.components.get("disp")
     constant = disp is not None and disp.columns == ("(Intercept)",) and not disp.terms
     return {name for name in batch.names[:p] if not (constant and name == "disp:(Intercept)")}
@@ -203,7 +216,7 @@ def _whole(batch: Batch, lane: int, flat: np.ndarray) -> FormulaFit:
 
 
 def _log_priors(batch: Batch, results: LaneResults) -> np.ndarray:
-    layout = batch.lanes.layout
+    layout = replace(batch.lanes.layout, reml=0)
     if not layout.priors:
         return np.zeros(batch.lanes.size)
     out = np.full(batch.lanes.size, np.nan)

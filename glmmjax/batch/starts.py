@@ -64,6 +64,10 @@ def _regressions(
     y, trials, weights = responses.take(lanes)
     weights = weights * _counted(family, y)
     own = dict(common)
+    if family.response == "categories":
+        if family.shape is not None and family.shape.held is None:
+            own["psi"] = np.stack([family.shape.start(*lane) for lane in zip(y, np.ones_like(y), strict=True)])
+        return own
     with np.errstate(all="ignore"):
         mu = np.asarray(family.start_mu(y, trials), dtype=float)
         average = np.sum(weights * mu, axis=1, keepdims=True) / np.sum(weights, axis=1, keepdims=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from glmmjax._errors import ArgumentError, did_you_mean
-from glmmjax.batch.data_sets import NothingToFit, split
+from glmmjax.batch.batches import NothingToFit
+from glmmjax.batch.data_sets import split
 from glmmjax.batch.fitting import fit_many
 from glmmjax.batch.responses import as_matrix, checked_keys
 

@@ -215,8 +215,8 @@ class Linked:
 
     @property
     def shared_bytes(self) -> float:
-        """S once for every chunk of pairs that is added to it, and about ten times besides."""
-        return 8.0 * (10.0 + self.n_pairs / CHUNK) * float(self.n_rest) ** 2
+        """About ten times S."""
+        return 80.0 * float(self.n_rest) ** 2
 
     def memory(self, n_params: int) -> float:
         """About the bytes of S, its inverse, and their derivatives in ``n_params`` directions, with pairs and links."""
@@ -375,10 +375,13 @@ def _add_products(S: Array, C: Array, B: Array, members: Links) -> Array:
     C, B = (jnp.pad(x, ((0, 0), (0, 1))) for x in (C, B))
 
     @partial(jax.checkpoint, prevent_cse=False)
+    def products(C: Array, B: Array, first: Array, second: Array) -> Array:
+        return sum(_take(c, first) * _take(b, second) for c, b in zip(C, B, strict=True))
+
     def add(S: Array, pairs: tuple[Array, Array, Array]) -> tuple[Array, None]:
         first, second, cell = pairs
-        products = sum(_take(c, first) * _take(b, second) for c, b in zip(C, B, strict=True))
-        return S.at[cell].add(products, mode="promise_in_bounds", wrap_negative_indices=False), None
+        own = products(C, B, first, second)
+        return S.at[cell].add(own, mode="promise_in_bounds", wrap_negative_indices=False), None
 
     return jax.lax.scan(add, S, (members.first, members.second, members.cell))[0]
 

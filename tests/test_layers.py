@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("4 front end", "design"),
     ("5 where the halves meet", "promises grouping constraints priors"),
     ("5 where the halves meet", "layout custom"),
+    ("5 where the halves meet", "start_variances"),
     ("5 where the halves meet", "model start observations detection"),
     ("5 where the halves meet", "compilation_cache"),
     ("5 where the halves meet", "programs"),

@@ -1,28 +1,25 @@
 """Start values of many responses at once: the steps of :mod:`glmmjax.start`, without the loop over lanes.
 
 beta       iteratively reweighted least squares, all lanes together
-phi        the moment estimate that makes the Pearson statistic match its variance, by bisection
-the rest   medians of the start values of a few lanes
+the rest   variances and dispersion from the working responses; others medians of the start values of a few lanes
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
-from glmmjax._errors import FamilyError
 from glmmjax._special import NUMPY
 from glmmjax.batch.lanes import Responses
 from glmmjax.design import Design
-from glmmjax.families import Family, Given
+from glmmjax.families import Family
 from glmmjax.layout import Layout, beta_name
-from glmmjax.start import slope_of, start_values
+from glmmjax.start import constant_predictor, slope_of, start_values
+from glmmjax.start_variances import Working, em
 
 PILOTS = 5
 STEPS = 4
-BISECTIONS = 10
 AT_ONCE = 2_000_000  # numbers in one array
 
 
@@ -40,7 +37,7 @@ def lane_starts(
     step = max(1, AT_ONCE // len(design.y))
     for first in range(0, len(lanes), step):
         some = lanes[first : first + step]
-        own = _regressions(design, family, scale["cond"], responses, some, common)
+        own = _regressions(design, family, layout, scale["cond"], responses, some, common)
         starts[some] = np.concatenate([np.broadcast_to(own[n], (len(some), len(common[n]))) for n in names], axis=1)
     return starts
 
@@ -53,6 +50,7 @@ def _with(design: Design, responses: Responses, i: int) -> Design:
 def _regressions(
     design: Design,
     family: Family,
+    layout: Layout,
     T: np.ndarray,
     responses: Responses,
     lanes: np.ndarray,
@@ -86,9 +84,26 @@ def _regressions(
             beta = np.where(usable[:, None], new, beta)
             mu = np.where(usable[:, None], new_mu, mu)
     own["beta"] = beta @ T.T
-    if family.has_dispersion and design.components["disp"].columns == ("(Intercept)",):
-        with suppress(FamilyError):  # a private family without a variance
-            own[beta_name("disp")] = _moment(family, common, target, mu, trials, weights)[:, None]
+    eta = beta @ X.T + part.offset
+    slope = slope_of(link, eta)
+    with np.errstate(all="ignore"):
+        residual = np.where(weights > 0, target - mu, 0.0) / slope
+        usable = np.isfinite(residual) & np.isfinite(slope)
+    residual, slope = np.where(usable, residual, 0.0), np.where(usable, slope, 0.0)
+    working = Working(residual, slope, mu, eta, trials, weights)
+    cond = [t for t, placed in enumerate(layout.terms) if placed.component == "cond"]
+    correlated = [layout.terms[t].covariance.correlated for t in cond]
+    psi = () if family.shape is None else tuple(family.shape.natural(common["psi"]))
+    with np.errstate(all="ignore"):
+        Sigmas, phi = em([design.terms[t][1] for t in cond], correlated, family, working, psi)
+    if family.has_dispersion:
+        own[beta_name("disp")] = np.log(phi)[:, None] * constant_predictor(design.components["disp"].X)
+    ends = np.cumsum([placed.n_theta for placed in layout.terms])
+    theta = np.repeat(common["theta"][None], len(lanes), axis=0)
+    for t, Sigma in zip(cond, Sigmas, strict=True):
+        placed = layout.terms[t]
+        theta[:, ends[t] - placed.n_theta : ends[t]] = [placed.covariance.start(one) for one in Sigma]
+    own["theta"] = np.where(np.isfinite(theta), theta, common["theta"])
     return own
 
 
@@ -107,31 +122,3 @@ def _solve(X: np.ndarray, w: np.ndarray, z: np.ndarray) -> np.ndarray:
     A = np.where(sound[:, None, None], A, np.eye(p))
     ridge = 1e-8 * np.trace(A, axis1=1, axis2=2)[:, None, None] * np.eye(p)
     return np.where(sound[:, None], np.linalg.solve(A + ridge, b[..., None])[..., 0], np.nan)
-
-
-def _moment(
-    family: Family,
-    common: dict[str, np.ndarray],
-    y: np.ndarray,
-    mu: np.ndarray,
-    trials: np.ndarray,
-    weights: np.ndarray,
-) -> np.ndarray:
-    """log phi (lanes,) at which the sum of ``w (y - mu)^2 / V`` is that of the weights."""
-    psi = () if family.shape is None else tuple(family.shape.natural(common["psi"]))
-    variance = family.working_variance or family.variance
-    squared, total = weights * (y - mu) ** 2, np.sum(weights, axis=1)
-    end = 20.0 if family.response in ("real", "positive") else 3.0
-    low, high = np.full(len(y), -end), np.full(len(y), end)
-
-    def excess(log_phi: np.ndarray) -> np.ndarray:
-        at = Given(mu=mu, phi=np.exp(log_phi)[:, None], trials=trials, psi=psi)
-        return np.sum(squared / variance(at), axis=1) - total
-
-    with np.errstate(all="ignore"):
-        rising = excess(low) < excess(high)
-        for _ in range(BISECTIONS):
-            middle = 0.5 * (low + high)
-            above = (excess(middle) > 0) == rising
-            low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return 0.5 * (low + high)

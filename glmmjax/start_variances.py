@@ -1,0 +1,160 @@
+"""Start values of variances and dispersion from working responses, of one fit or of many with the same design.
+
+Sigma_t, phi   a few steps of the EM algorithm for the linear mixed model that the working response follows, term by
+               term (Laird & Ware 1982); phi makes the expected Pearson statistic match its variance
+
+Arrays (m, ...) have a row for each of the m responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glmmjax._errors import FamilyError
+from glmmjax.design import Term
+from glmmjax.families import Family, Given
+
+EM_STEPS = 6
+LARGEST_SAMPLE = 20_000
+TINY = 1e-300
+
+
+class Working(NamedTuple):
+    """Linearized responses: residuals on the link scale, dmu / deta, means, linear predictors; all (m, n).
+
+    Attributes:
+        trials, weights: (m, n) or (n,).
+    """
+
+    residual: np.ndarray
+    slope: np.ndarray
+    mu: np.ndarray
+    eta: np.ndarray
+    trials: np.ndarray
+    weights: np.ndarray
+
+    def some(self, step: int) -> Working:
+        """Every so many rows."""
+        return Working(*(x[..., ::step] for x in self))
+
+
+def em(
+    terms: Sequence[Term], correlated: Sequence[bool], family: Family, working: Working, psi: tuple[Any, ...]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The covariance (m, q, q) of each term of the mean, and phi (m,), after a few EM steps.
+
+    The model of these steps is ``residual = sum_t z_t' b_t + error``.
+
+    Args:
+        correlated: whether each term's structure has correlations.
+        psi: shape parameters of the family on their natural scale.
+    """
+    residual, weights = working.residual, working.weights
+    phi = dispersion(family, working, psi, (working.slope * residual) ** 2)
+    Sigmas: list[Any] = [None] * len(terms)
+    fits = [np.zeros_like(residual) for _ in terms]
+    # a factor with few groups can only be seen before those with many have explained its share
+    coarse_first = sorted(range(len(terms)), key=lambda t: len(terms[t].levels))
+    for _ in range(EM_STEPS if terms else 0):
+        precision = weights * working.slope**2 / _variance(family, working, psi, phi)
+        spare = np.zeros_like(residual)
+        for t in coarse_first:
+            term = terms[t]
+            others = sum((fit for s, fit in enumerate(fits) if s != t), start=np.zeros_like(residual))
+            b, V, Sigmas[t] = _em_step(term, residual - others, precision, Sigmas[t])
+            if not correlated[t]:
+                Sigmas[t] = Sigmas[t] * np.eye(Sigmas[t].shape[-1])
+            fits[t] = np.einsum("ij,mij->mi", term.Z, b[:, term.index])
+            spare += np.einsum("ij,mijk,ik->mi", term.Z, V[:, term.index], term.Z)
+        if family.has_dispersion:
+            left = residual - sum(fits, start=np.zeros_like(residual))
+            phi = dispersion(family, working, psi, working.slope**2 * (left**2 + spare))
+    return Sigmas, phi
+
+
+def dispersion(family: Family, working: Working, psi: tuple[Any, ...], squared: np.ndarray) -> np.ndarray:
+    """The phi (m,) for which the weighted mean of ``squared / Var(y)`` is one, found on the log scale."""
+    if not family.has_dispersion:
+        return np.ones(len(squared))
+    step = max(1, squared.shape[-1] // LARGEST_SAMPLE)
+    squared, working = squared[:, ::step], working.some(step)
+    total = np.sum(np.broadcast_to(working.weights, squared.shape), axis=1)
+
+    def excess(log_phi: np.ndarray) -> np.ndarray:
+        # as a logarithm, which is linear in log phi where the variance is proportional to phi
+        pearson = np.sum(working.weights * squared / _variance(family, working, psi, np.exp(log_phi)), axis=1)
+        return np.log(np.maximum(pearson, TINY)) - np.log(np.maximum(total, TINY))
+
+    # Counts that are not overdispersed send the moment estimate to the end of the range: begin from a mild excess.
+    end = 20.0 if family.response in ("real", "positive") else 3.0
+    return np.exp(root(excess, np.full(len(squared), -end), np.full(len(squared), end)))
+
+
+def root(
+    f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, tolerance: float = 1e-3
+) -> np.ndarray:
+    """Roots (m,) of monotone functions by the Illinois variant of false position; without one, the nearer end.
+
+    >>> root(lambda x: x**3 - np.array([8.0, 27.0, 1e9]), np.zeros(3), np.full(3, 5.0)).round(2).tolist()
+    [2.0, 3.0, 5.0]
+    """
+    at_low, at_high = f(low), f(high)
+    bracketed = at_low * at_high < 0.0
+    nearer = np.where(np.abs(at_low) < np.abs(at_high), low, high)
+    middle = nearer
+    for _ in range(20 if np.any(bracketed) else 0):
+        last = middle
+        with np.errstate(all="ignore"):
+            middle = np.where(bracketed, (low * at_high - high * at_low) / (at_high - at_low), nearer)
+        middle = np.where(np.isfinite(middle), middle, last)  # where both ends have met
+        if np.all(np.abs(middle - last) < tolerance):
+            break
+        at_middle = f(middle)
+        across = at_middle * at_high < 0.0
+        low, at_low = np.where(across, high, low), np.where(across, at_high, 0.5 * at_low)
+        high, at_high = middle, at_middle
+    return middle
+
+
+def _variance(family: Family, working: Working, psi: tuple[Any, ...], phi: np.ndarray) -> np.ndarray:
+    """The variance of the responses (m, n), as far as the family knows it."""
+    base = family.start_variance(working.mu, working.trials)
+    try:
+        given = Given(working.mu, phi[:, None], working.trials, psi, eta={"cond": working.eta})
+        own = (family.working_variance or family.variance)(given)
+    except FamilyError:  # a private family without a variance
+        return np.asarray(base)
+    return np.where(np.isfinite(own) & (own > 0), own, base)
+
+
+def _em_step(
+    term: Term, residual: np.ndarray, precision: np.ndarray, Sigma: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means (m, G, q) and covariances (m, G, q, q) of the effects given the residuals, and the next Sigma (m, q, q).
+
+    Without a Sigma yet it begins from the sampling variance of a typical group's own coefficients.
+    """
+    m, n_groups, q = len(residual), len(term.levels), term.Z.shape[1]
+    place = (np.arange(m)[:, None] * n_groups + term.index).reshape(-1)
+
+    def by_group(values: np.ndarray) -> np.ndarray:
+        return np.bincount(place, values.reshape(-1), minlength=m * n_groups).reshape(m, n_groups)
+
+    A = np.empty((m, n_groups, q, q))
+    score = np.empty((m, n_groups, q))
+    for i in range(q):
+        own = precision * term.Z[:, i]
+        score[..., i] = by_group(own * residual)
+        for j in range(i + 1):
+            A[..., i, j] = A[..., j, i] = by_group(own * term.Z[:, j])
+    information = np.maximum(np.mean(np.einsum("mgii->mgi", A), axis=1), TINY)
+    if Sigma is None:
+        Sigma = np.eye(q) / information[:, None]
+    V = np.linalg.inv(A + np.linalg.inv(Sigma)[:, None])
+    b = np.einsum("mgij,mgj->mgi", V, score)
+    Sigma = np.einsum("mgi,mgj->mij", b, b) / n_groups + np.mean(V, axis=1)
+    # No variance so small that the iteration would have to find its way back from zero.
+    return b, V, Sigma + np.eye(q) * (1e-2 / information)[:, None]

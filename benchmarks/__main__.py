@@ -15,7 +15,7 @@ from benchmarks.tables import write_csv
 from benchmarks.timing import compare
 
 SECTIONS = ("first_process", "growth", "fits")
-PAGES = ("components", "structures", "insteval", "many")  # programs of their own
+PAGES = ("components", "structures", "insteval", "many", "scaling")  # programs of their own
 FIRST_PROCESS_MODELS = ("contraception_slope", "salamanders_nb2")
 
 

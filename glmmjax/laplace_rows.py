@@ -46,6 +46,8 @@ class Slope(NamedTuple):
         cotangent: ``(1, -w, V / 2)``, by which psi is made of the expansion.
         weights: ``dA / dr`` (n,) each.
         rows, slope, curvature: r, and its derivatives in the arguments: (n,), (s, n), (s, s, n) each.
+        arguments_move: (x, u) -> how E moves with them.
+        expansion_moves: (x, u, rows) -> how the expansion moves with them.
     """
 
     expansion: Expansion
@@ -56,14 +58,18 @@ class Slope(NamedTuple):
     rows: Rows
     slope: Rows
     curvature: Rows
+    arguments_move: Callable[[Array, Random], Rows]
+    expansion_moves: Callable[[Array, Random, Rows], Expansion]
 
 
 def row_gradient(model: JointModel, flat: Array, u: Random, data: Data) -> Slope:
     """The first derivatives at the flat parameters (k,) and the modes."""
     arguments, by_row, assembled = _parts(model, data)
-    E, pull_arguments = jax.vjp(arguments, flat, u)
+    E, arguments_move = jax.linearize(arguments, flat, u)
     rows, slope, curvature = second_order(by_row, E, _directions(E))
-    expansion, pull_expansion = jax.vjp(assembled, flat, u, rows)
+    expansion, expansion_moves = jax.linearize(assembled, flat, u, rows)
+    pull_arguments = jax.linear_transpose(arguments_move, flat, u)
+    pull_expansion = jax.linear_transpose(expansion_moves, flat, u, rows)
 
     def pull(cotangent: Expansion) -> tuple[Array, Random, Rows]:
         x, own, weights = pull_expansion(cotangent)
@@ -76,13 +82,14 @@ def row_gradient(model: JointModel, flat: Array, u: Random, data: Data) -> Slope
     w = solve_hessian(model, expansion.hessian, h_u, data)
     cotangent = Expansion(jnp.ones_like(expansion.pieces), tuple(-x for x in w), inverse)
     gradient, _, weights = pull(cotangent)
-    return Slope(expansion, gradient, inverse, cotangent, weights, rows, slope, curvature)
+    parts = (expansion, gradient, inverse, cotangent, weights, rows, slope, curvature)
+    return Slope(*parts, arguments_move, expansion_moves)
 
 
 def row_hessian(model: JointModel, flat: Array, u: Random, data: Data, at: Slope) -> tuple[Array, Random]:
     """The Hessian of the approximation (k, k), and the derivatives of the modes (k, ...)."""
     arguments, _, assembled = _parts(model, data)
-    structure, members = model.structure, model.members(data)
+    structure, members, H = model.structure, model.members(data), at.expansion.hessian
     E_weights = _pulled(at.weights, at.slope, jax.eval_shape(arguments, flat, u))
     G = reduce(add, [w * own for w, own in zip(at.weights, at.curvature, strict=True)])
 
@@ -90,31 +97,25 @@ def row_hessian(model: JointModel, flat: Array, u: Random, data: Data, at: Slope
         return jax.grad(lambda H: 0.5 * structure.logdet(H, members))(H)
 
     if structure.shared_bytes < MOST_SHARED:
-        inverse_moves = jax.linearize(half_inverse, at.expansion.hessian)[1]
+        inverse_moves = jax.linearize(half_inverse, H)[1]
     else:
-        inverse_moves = lambda H_dot: jax.jvp(half_inverse, (at.expansion.hessian,), (H_dot,))[1]  # noqa: E731
+        inverse_moves = lambda H_dot: jax.jvp(half_inverse, (H,), (H_dot,))[1]  # noqa: E731
 
-    def held(x: Array, u: Random) -> Array:
-        """Psi, but for what the rows add to it by being curved and by the change of their weights."""
-        return _inner(at.cotangent, assembled(x, u, at.rows)) + _inner(E_weights, arguments(x, u))
+    def without_curvature(x: Array, u: Random, rows: Rows) -> Array:
+        return _inner(at.cotangent, assembled(x, u, rows)) + _inner(E_weights, arguments(x, u))
 
-    def carried(x: Array, u: Random, rows_dot: Rows) -> Array:
-        """``<dA / dr, rows_dot>``"""
-        return _inner(at.cotangent, jax.jvp(lambda rows: assembled(x, u, rows), (at.rows,), (rows_dot,))[1])
+    slope_moves = jax.linearize(jax.grad(without_curvature, (0, 1)), flat, u, at.rows)[1]
 
     def follow(direction: Array) -> tuple[Any, ...]:
         """What moves along one direction: modes, arguments, H and its inverse; and parts of the Hessian in x and u."""
-        still = jax.tree.map(jnp.zeros_like, u)
-        E_x = jax.jvp(arguments, (flat, u), (direction, still))[1]
-        score_moves = (direction, _moved(at.slope, E_x))
-        score_dot = jax.jvp(lambda x, rows: assembled(x, u, rows).score, (flat, at.rows), score_moves)[1]
-        u_dot = tuple(-x for x in solve_hessian(model, at.expansion.hessian, score_dot, data))
-        E_dot = jax.tree.map(jnp.add, E_x, jax.jvp(lambda u: arguments(flat, u), (u,), (u_dot,))[1])
-        moves = (direction, u_dot, _moved(at.slope, E_dot))
-        H_dot = jax.jvp(lambda *given: assembled(*given).hessian, (flat, u, at.rows), moves)[1]
-        whole = jax.grad(carried, (0, 1))(flat, u, moves[2])
-        half = jax.jvp(jax.grad(held, (0, 1)), (flat, u), (direction, u_dot))[1]
-        in_x, in_u = jax.tree.map(lambda a, b: a + 0.5 * b, whole, half)
+        E_dot = at.arguments_move(direction, jax.tree.map(jnp.zeros_like, u))
+        score_dot = at.expansion_moves(direction, jax.tree.map(jnp.zeros_like, u), _moved(at.slope, E_dot)).score
+        u_dot = tuple(-x for x in solve_hessian(model, H, score_dot, data))
+        E_dot = at.arguments_move(direction, u_dot)
+        rows_dot = _moved(at.slope, E_dot)
+        H_dot = at.expansion_moves(direction, u_dot, rows_dot).hessian
+        # the rows change their weights in D_i D_j psi twice, the rest stands there once
+        in_x, in_u = slope_moves(0.5 * direction, tuple(0.5 * x for x in u_dot), rows_dot)
         return u_dot, E_dot, _curved(G, E_dot), H_dot, inverse_moves(H_dot), in_x, in_u
 
     together = 1 if structure.costly else -(-flat.size // 2)

@@ -71,12 +71,17 @@ def em(
             spare += np.einsum("ij,mijk,ik->mi", term.Z, V[:, term.index], term.Z)
         if family.has_dispersion:
             left = residual - sum(fits, start=np.zeros_like(residual))
-            phi = dispersion(family, working, psi, working.slope**2 * (left**2 + spare))
+            phi = dispersion(family, working, psi, working.slope**2 * (left**2 + spare), phi)
     return Sigmas, phi
 
 
-def dispersion(family: Family, working: Working, psi: tuple[Any, ...], squared: np.ndarray) -> np.ndarray:
-    """The phi (m,) for which the weighted mean of ``squared / Var(y)`` is one, found on the log scale."""
+def dispersion(
+    family: Family, working: Working, psi: tuple[Any, ...], squared: np.ndarray, last: np.ndarray | None = None
+) -> np.ndarray:
+    """The phi (m,) for which the weighted mean of ``squared / Var(y)`` is one, found on the log scale.
+
+    With a ``last`` one it goes a step of one from there at most.
+    """
     if not family.has_dispersion:
         return np.ones(len(squared))
     step = max(1, squared.shape[-1] // LARGEST_SAMPLE)
@@ -89,12 +94,14 @@ def dispersion(family: Family, working: Working, psi: tuple[Any, ...], squared: 
         return np.log(np.maximum(pearson, TINY)) - np.log(np.maximum(total, TINY))
 
     # Counts that are not overdispersed send the moment estimate to the end of the range: begin from a mild excess.
-    end = 20.0 if family.response in ("real", "positive") else 3.0
-    return np.exp(root(excess, np.full(len(squared), -end), np.full(len(squared), end)))
+    end = np.full(len(squared), 20.0 if family.response in ("real", "positive") else 3.0)
+    if last is None:
+        return np.exp(root(excess, -end, end))
+    return np.exp(root(excess, np.maximum(np.log(last) - 1.0, -end), np.minimum(np.log(last) + 1.0, end)))
 
 
 def root(
-    f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, tolerance: float = 1e-3
+    f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, tolerance: float = 0.01
 ) -> np.ndarray:
     """Roots (m,) of monotone functions by the Illinois variant of false position; without one, the nearer end.
 

@@ -103,14 +103,19 @@ def dispersion(
 def root(
     f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, tolerance: float = 0.01
 ) -> np.ndarray:
-    """Roots (m,) of monotone functions by the Illinois variant of false position; without one, the nearer end.
+    """Roots (m,) of monotone functions by the Illinois variant of false position.
 
-    >>> root(lambda x: x**3 - np.array([8.0, 27.0, 1e9]), np.zeros(3), np.full(3, 5.0)).round(2).tolist()
-    [2.0, 3.0, 5.0]
+    Where there is none it is the nearer end, where the function is constant the middle.
+
+    >>> def f(x):
+    ...     return x**3 * np.array([1.0, 1.0, 0.0]) - np.array([8.0, 1e9, 1.0])
+    >>> root(f, np.zeros(3), np.full(3, 5.0)).round(2).tolist()
+    [2.0, 5.0, 2.5]
     """
     at_low, at_high = f(low), f(high)
     bracketed = at_low * at_high < 0.0
     nearer = np.where(np.abs(at_low) < np.abs(at_high), low, high)
+    nearer = np.where(at_low == at_high, 0.5 * (low + high), nearer)
     middle = nearer
     for _ in range(20 if np.any(bracketed) else 0):
         last = middle

@@ -64,7 +64,7 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
         DataError: the structure of the Hessian does not fit into memory.
     """
     check_memory(problem.model.structure, len(flat))
-    with double_precision(None if control.device is None else _device(control.device)):
+    with double_precision(None if control.device is None else find_device(control.device)):
         data = jax.device_put(problem.data)
         modes = problem.modes if modes is None else modes
         compile_time = 0.0
@@ -84,7 +84,7 @@ def evaluate(problem: Problem, control: Control, flat: np.ndarray, modes: Random
 
 def solve_at(problem: Problem, control: Control, flat: np.ndarray, modes: Random | None = None) -> Solution:
     """What :func:`solve` would return if it stopped at the point where it begins."""
-    with double_precision(None if control.device is None else _device(control.device)):
+    with double_precision(None if control.device is None else find_device(control.device)):
         data, T = jax.device_put(problem.data), np.eye(len(flat))
         start = newton_start(np.asarray(flat), problem.modes if modes is None else modes)
         state, report, seconds = _newton(problem, control, True, start, T, data, budget=1)
@@ -173,7 +173,12 @@ def _show(state: NewtonState) -> None:
     )
 
 
-def _device(name: str) -> jax.Device:
+def find_device(name: str) -> jax.Device:
+    """The first device of a platform, such as "cpu" or "gpu".
+
+    Raises:
+        ArgumentError: there is none.
+    """
     try:
         return jax.devices(name)[0]
     except RuntimeError as error:

@@ -269,6 +269,7 @@ def test_adjusted_p_values_are_those_of_scipy() -> None:
         ({"keys": ["a"]}, "has 1 names"),
         ({"trials": np.ones(644)}, "counts? successes|count successes"),
         ({"control": gj.Control(optimizer="scipy-bfgs")}, "optimizer of a batch"),
+        ({"control": gj.Control(device="elsewhere")}, "device 'elsewhere' is not there"),
         ({"start": {"gamma": 1.0}}, "no parameters are called"),
     ],
 )

@@ -27,7 +27,7 @@ from glmmjax._errors import ArgumentError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
 from glmmjax._types import Array
-from glmmjax.batch.lanes import Lanes
+from glmmjax.batch.lanes import Lanes, stacked
 from glmmjax.control import Control
 from glmmjax.laplace import marginal_derivatives
 from glmmjax.layout import ModelData
@@ -80,13 +80,13 @@ class LaneResults:
             np.full((m, n_effects), nan),
         )
 
-    def record(self, lane: int, state: NewtonState, n_groups: tuple[int, ...]) -> None:
-        """Write down how a lane ended."""
+    def record(self, lanes: np.ndarray, state: NewtonState, n_groups: np.ndarray) -> None:
+        """Write down how some lanes ended: their states, stacked, and their numbers of groups (lanes, levels)."""
         at = state.at
-        self.flat[lane], self.value[lane] = state.flat, at.value
-        self.gradient[lane], self.hessian[lane] = at.gradient, at.hessian
-        self.outcome[lane], self.iterations[lane] = state.outcome, state.iterations
-        self.variances[lane] = smallest_variances(at.modes_vcov, n_groups)
+        self.flat[lanes], self.value[lanes] = state.flat, at.value
+        self.gradient[lanes], self.hessian[lanes] = at.gradient, at.hessian
+        self.outcome[lanes], self.iterations[lanes] = state.outcome, state.iterations
+        self.variances[lanes] = smallest_variances(at.modes_vcov, n_groups)
 
     def put(self, lanes: np.ndarray, own: LaneResults) -> None:
         """Write down where some lanes ended, run by themselves."""
@@ -99,10 +99,13 @@ class LaneResults:
         return self.outcome != int(Outcome.RUNNING)
 
 
-def smallest_variances(modes_vcov: tuple[np.ndarray, ...], n_groups: tuple[int, ...]) -> np.ndarray:
-    """The smallest variance of each effect over the groups of its level that are not padding; level by level."""
-    own = [np.diagonal(x[..., :size]).min(axis=0) for x, size in zip(modes_vcov, n_groups, strict=True)]
-    return np.concatenate(own) if own else np.zeros(0)
+def smallest_variances(modes_vcov: tuple[np.ndarray, ...], n_groups: np.ndarray) -> np.ndarray:
+    """The smallest variance of each effect over the groups of its level that are not padding; (lanes, effects)."""
+    own = []
+    for x, size in zip(modes_vcov, n_groups.T, strict=True):
+        padding = np.arange(x.shape[-1])[:, None] >= size[:, None, None]
+        own.append(np.where(padding, np.inf, np.diagonal(x, axis1=1, axis2=2)).min(axis=1))
+    return np.concatenate(own, axis=1) if own else np.zeros((len(n_groups), 0))
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ class _Slots:
         self.slots = np.full(self.width, -1)
         self.stragglers: list[tuple[int, NewtonState]] = []
         self.state: Any = None
-        self._fill(range(self.width))
+        self._fill(np.arange(self.width))
 
     @property
     def unfinished(self) -> bool:
@@ -270,8 +273,8 @@ class _Slots:
         self.state = jax.tree.map(np.array, to_numpy(self.program(*self._arguments())))
         ended = (self.state.outcome != int(Outcome.RUNNING)) & (self.slots >= 0)
         slow = (self.state.iterations >= MOST_STEPS) & (self.slots >= 0) & ~ended
-        for slot in np.flatnonzero(ended):
-            self._record(int(self.slots[slot]), _one(self.state, slot))
+        if np.any(ended):
+            self._record(self.slots[ended], jax.tree.map(lambda x: x[ended], self.state))
         for slot in np.flatnonzero(slow):
             self.stragglers.append((int(self.slots[slot]), _one(self.state, slot)))
         self._fill(np.flatnonzero(ended | slow))
@@ -280,53 +283,50 @@ class _Slots:
         self, waiting: int, slots: np.ndarray, state: NewtonState, stragglers: list[tuple[int, NewtonState]]
     ) -> None:
         """Stand where a saved run stood."""
-        for slot, lane in enumerate(slots):
-            self._place(slot, int(lane) if lane >= 0 else int(self.chosen[0]))
+        self._place(np.arange(self.width), np.where(slots >= 0, slots, self.chosen[0]))
         self.waiting, self.slots, self.state, self.stragglers = waiting, slots, state, stragglers
 
     def _finish(self, lane: int, state: NewtonState) -> None:
         problem = Problem(self.lanes.source, self.lanes.data(lane), state.at.modes, ())
-        self._record(lane, resume(problem, self.control, state, self.lanes.begin(lane)[1]))
+        T = self.lanes.begin(np.array([lane]))[1][0]
+        ended = resume(problem, self.control, state, T)
+        self._record(np.array([lane]), jax.tree.map(lambda x: np.asarray(x)[None], ended))
 
-    def _record(self, lane: int, state: NewtonState) -> None:
-        design, layout = self.lanes.design(lane), self.lanes.layout
-        n_groups = tuple(
-            len(design.terms[layout.terms_at(level)[0]][1].levels) for level in range(len(layout.structure.levels))
-        )
-        self.results.record(lane, in_all_parameters(state, layout.reml), n_groups)
+    def _record(self, lanes: np.ndarray, state: NewtonState) -> None:
+        p = self.lanes.layout.reml
+        if p:
+            state = stacked([in_all_parameters(_one(state, i), p) for i in range(len(lanes))])
+        self.results.record(lanes, state, self.lanes.n_groups(lanes))
 
-    def _fill(self, free: Any) -> None:
+    def _fill(self, free: np.ndarray) -> None:
         """Put the next lanes into free slots; a slot without a lane goes on with what is there, if that is sound."""
-        for slot in free:
-            lane = -1
-            while self.waiting < len(self.chosen) and lane < 0:
-                lane = int(self.chosen[self.waiting])
-                self.waiting += 1
-                lane = -1 if self.results.outcome[lane] != int(Outcome.RUNNING) else lane
-            self.slots[slot] = lane
-            if lane >= 0 or self.state is None or not np.isfinite(self.state.at.value[slot]):
-                self._place(int(slot), lane if lane >= 0 else int(self.chosen[0]))
+        taken = self.chosen[self.waiting : self.waiting + len(free)]
+        self.waiting += len(taken)
+        self.slots[free[: len(taken)]], self.slots[free[len(taken) :]] = taken, -1
+        idle = free[len(taken) :]
+        if self.state is not None:
+            idle = idle[~np.isfinite(self.state.at.value[idle])]
+        slots = np.concatenate([free[: len(taken)], idle])
+        if len(slots):
+            self._place(slots, np.concatenate([taken, np.full(len(idle), self.chosen[0])]))
 
-    def _place(self, slot: int, lane: int) -> None:
-        data, (start, T) = self.lanes.data(lane), self.lanes.begin(lane)
+    def _place(self, slots: np.ndarray, lanes: np.ndarray) -> None:
+        """Begin lanes in slots; the first time in all of them, in order."""
+        (state, T), own = self.lanes.begin(lanes), self.lanes.arrays(lanes)
         if self.state is None:
-            repeat = lambda x: np.repeat(np.asarray(x)[None], self.width, axis=0)  # noqa: E731
-            self.state, self.T = jax.tree.map(repeat, start), repeat(T)
-            many = {name: jax.tree.map(repeat, getattr(data, name)) for name in self.lanes.own}
-            self.data = replace(data, **many)
+            self.state, self.T = state, np.array(T)
+            self.data = replace(self.lanes.data(int(lanes[0])), **own)
             return
-        jax.tree.map(lambda all_, x: _set(all_, slot, x), self.state, start)
-        self.T[slot] = T
-        for name in self.lanes.own:
-            jax.tree.map(lambda all_, x: _set(all_, slot, x), getattr(self.data, name), getattr(data, name))
+        mine = {name: getattr(self.data, name) for name in own}
+        jax.tree.map(lambda all_, x: _set(all_, slots, x), (self.state, self.T, mine), (state, T, own))
 
     def _arguments(self) -> tuple[Any, ...]:
         control = self.control
         return (self.state, self.T, self.data, np.array(control.tol), np.array(control.max_iter))
 
 
-def _set(array: np.ndarray, slot: int, value: Any) -> None:
-    array[slot] = value
+def _set(array: np.ndarray, slots: np.ndarray, values: Any) -> None:
+    array[slots] = values
 
 
 def _one(state: NewtonState, slot: Any) -> NewtonState:

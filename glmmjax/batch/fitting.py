@@ -69,7 +69,8 @@ def fit_many(
             ``get_reusable_executor()``, a Dask ``Client``, or anything with a ``map``. This process prepares the lanes
             and judges where they ended; the estimates are those without an executor. If a worker dies, the statuses of
             its fits say so.
-        devices: JAX devices over which to spread the fits, such as ``jax.devices()``; default one, JAX's default.
+        devices: JAX devices over which to spread the fits, such as ``jax.devices()``; default that of ``control``, or
+            else JAX's default.
 
     Raises:
         FormulaError, DataError, FamilyError, ArgumentError: what is wrong with the model or the design, and the remedy.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from glmmjax.design import Design
+from glmmjax.hessians import zeros
 from glmmjax.layout import Arrangement, Layout, ModelData, bucket
 from glmmjax.model import joint_model
 from glmmjax.optimizer import NewtonState, newton_start
@@ -36,12 +39,20 @@ class Lanes(ABC):
         return len(self.starts)
 
     @abstractmethod
+    def arrays(self, lanes: np.ndarray) -> dict[str, Any]:
+        """The fields of :class:`ModelData` that are some lanes' own, padded; arrays with a row for each lane."""
+
+    @abstractmethod
     def data(self, lane: int) -> ModelData:
         """The numbers of a lane, padded."""
 
     @abstractmethod
-    def directions(self, lane: int) -> np.ndarray:
-        """The directions (k, r) in which the parameters of a lane may move."""
+    def directions(self, lanes: np.ndarray) -> np.ndarray:
+        """The directions (lanes, k, r) in which the parameters of some lanes may move."""
+
+    @abstractmethod
+    def n_groups(self, lanes: np.ndarray) -> np.ndarray:
+        """The number of groups of each level without padding (lanes, levels)."""
 
     @abstractmethod
     def design(self, lane: int) -> Design:
@@ -61,10 +72,26 @@ class Lanes(ABC):
         """The number of random effects of one group of every level."""
         return sum(level.n_effects for level in self.layout.structure.levels)
 
-    def begin(self, lane: int) -> tuple[NewtonState, np.ndarray]:
-        """The state in which the engine begins a lane, and the directions in which it may move."""
-        flat, modes, T = begin(self.layout, self.starts[lane], self.directions(lane))
-        return newton_start(flat, modes), T
+    def begin(self, lanes: np.ndarray) -> tuple[NewtonState, np.ndarray]:
+        """The states in which the engine begins some lanes, and the directions in which they may move; stacked."""
+        flat, T = self.starts[lanes], self.directions(lanes)
+        modes = tuple(np.zeros((len(lanes), *u.shape)) for u in zeros(self.layout.structure.levels))
+        if self.layout.reml:
+            found = [begin(self.layout, *own) for own in zip(flat, T, strict=True)]
+            flat, modes, T = (stacked(parts) for parts in zip(*found, strict=True))
+        first = newton_start(flat[0], tuple(u[0] for u in modes))
+        state = jax.tree.map(lambda x: np.repeat(x[None], len(lanes), axis=0), first)
+        return state._replace(flat=flat, at=state.at._replace(modes=modes)), T
+
+
+def stacked(trees: Sequence[Any]) -> Any:
+    """Trees of equal form as one whose arrays have a leading axis."""
+    return jax.tree.map(lambda *x: np.stack(x), *trees)
+
+
+def groups_of(design: Design, layout: Layout) -> list[int]:
+    """The number of groups of each level without padding."""
+    return [len(design.terms[layout.terms_at(k)[0]][1].levels) for k in range(len(layout.structure.levels))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,27 +99,33 @@ class DataLanes(Lanes):
     """A data set for each lane.
 
     Attributes:
-        arrays, moves, designs: the data, the directions and the design of each.
+        sets, moves, designs: the data, the directions and the design of each.
     """
 
-    arrays: tuple[ModelData, ...]
+    sets: tuple[ModelData, ...]
     moves: tuple[np.ndarray, ...]
     designs: tuple[Design, ...]
 
-    def data(self, lane: int) -> ModelData:
-        return self.arrays[lane]
+    def arrays(self, lanes: np.ndarray) -> dict[str, Any]:
+        return {name: stacked([getattr(self.sets[lane], name) for lane in lanes]) for name in self.own}
 
-    def directions(self, lane: int) -> np.ndarray:
-        return self.moves[lane]
+    def data(self, lane: int) -> ModelData:
+        return self.sets[lane]
+
+    def directions(self, lanes: np.ndarray) -> np.ndarray:
+        return np.stack([self.moves[lane] for lane in lanes])
+
+    def n_groups(self, lanes: np.ndarray) -> np.ndarray:
+        return np.array([groups_of(self.designs[lane], self.layout) for lane in lanes], dtype=int)
 
     def design(self, lane: int) -> Design:
         return self.designs[lane]
 
     def take(self, chosen: np.ndarray) -> DataLanes:
-        arrays, moves, designs = (
-            tuple(values[lane] for lane in chosen) for values in (self.arrays, self.moves, self.designs)
+        sets, moves, designs = (
+            tuple(values[lane] for lane in chosen) for values in (self.sets, self.moves, self.designs)
         )
-        return replace(self, starts=self.starts[chosen], arrays=arrays, moves=moves, designs=designs)
+        return replace(self, starts=self.starts[chosen], sets=sets, moves=moves, designs=designs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,19 +194,27 @@ class ResponseLanes(Lanes):
     T: np.ndarray
     n_distinct: int
 
-    def data(self, lane: int) -> ModelData:
-        y, trials, weights = self.responses.lane(lane)
+    def arrays(self, lanes: np.ndarray) -> dict[str, Any]:
+        y, trials, weights = self.responses.take(lanes)
         rows, used = self.order.rows, self.order.used
         own = {
-            "y": y[rows],
-            "trials": trials[rows],
-            "weights": np.where(used, weights[rows], 0.0),
-            "distinct": distinct(y, trials, weights, self.n_distinct) if "distinct" in self.own else None,
+            "y": lambda: y[:, rows],
+            "trials": lambda: trials[..., rows],
+            "weights": lambda: np.where(used, weights[..., rows], 0.0),
+            "distinct": lambda: distinct(y, trials, weights, self.n_distinct),
         }
-        return replace(self.template, **{name: own[name] for name in self.own})
+        return {name: own[name]() for name in self.own}
 
-    def directions(self, lane: int) -> np.ndarray:
-        return self.T
+    def data(self, lane: int) -> ModelData:
+        own = self.arrays(np.array([lane]))
+        return replace(self.template, **{name: jax.tree.map(lambda x: x[0], values) for name, values in own.items()})
+
+    def directions(self, lanes: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.T, (len(lanes), *self.T.shape))
+
+    def n_groups(self, lanes: np.ndarray) -> np.ndarray:
+        own = np.array(groups_of(self.common, self.layout), dtype=int)
+        return np.broadcast_to(own, (len(lanes), len(own)))
 
     def design(self, lane: int) -> Design:
         y, trials, weights = self.responses.lane(lane)
@@ -211,21 +252,44 @@ def response_lanes(
     return ResponseLanes(layout, own, starts, design, template, order, responses, T, n_distinct)
 
 
+LANES_AT_ONCE = 256
+
+
 def most_distinct(responses: Responses, chosen: np.ndarray) -> int:
     """The largest number of distinct (y, trials) among the chosen lanes."""
-    return max((len(np.unique(_pairs(*responses.lane(int(i))[:2]))) for i in chosen), default=1)
+    most = 1
+    for first in range(0, len(chosen), LANES_AT_ONCE):
+        y, trials, _ = responses.take(chosen[first : first + LANES_AT_ONCE])
+        pairs = np.sort(_pairs(y, trials), axis=1)
+        most = max(most, 1 + int(np.max(np.sum(pairs[:, 1:] != pairs[:, :-1], axis=1), initial=0)))
+    return most
 
 
 def distinct(
     y: np.ndarray, trials: np.ndarray, weights: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The distinct responses with the sum of the weights of their rows, padded to ``size`` by weight zero."""
-    _, first, back = np.unique(_pairs(y, trials), return_index=True, return_inverse=True)
-    spare = size - len(first)
-    count = np.bincount(back.reshape(-1), weights, minlength=size)
-    return np.pad(y[first], (0, spare), mode="edge"), np.pad(trials[first], (0, spare), mode="edge"), count
+    """The distinct responses (m, size) of each lane with the sum of the weights of their rows, padded by weight zero.
+
+    Args:
+        y, trials, weights: (m, n), the latter two perhaps (n,).
+
+    >>> y, _, count = distinct(np.array([[3.0, 1.0, 3.0]]), np.ones(3), np.ones(3), 4)
+    >>> y.tolist(), count.tolist()
+    ([[1.0, 3.0, 3.0, 3.0]], [[1.0, 2.0, 0.0, 0.0]])
+    """
+    m = len(y)
+    order = np.argsort(_pairs(y, trials), axis=1)
+    y, trials, weights = (np.take_along_axis(np.broadcast_to(x, y.shape), order, axis=1) for x in (y, trials, weights))
+    new = (y[:, 1:] != y[:, :-1]) | (trials[:, 1:] != trials[:, :-1])
+    place = np.concatenate([np.zeros((m, 1), dtype=int), np.cumsum(new, axis=1)], axis=1)
+    lane = np.arange(m)[:, None]
+    count = np.bincount((lane * size + place).reshape(-1), weights.reshape(-1), minlength=m * size).reshape(m, size)
+    values = [np.repeat(x[:, -1:], size, axis=1) for x in (y, trials)]
+    for own, x in zip(values, (y, trials), strict=True):
+        own[lane, place] = x
+    return values[0], values[1], count
 
 
 def _pairs(y: np.ndarray, trials: np.ndarray) -> np.ndarray:
     """One number for each pair; y alone where all trials are one."""
-    return y if trials[0] == 1.0 and np.all(trials == 1.0) else y + 1j * trials
+    return y if np.all(trials == 1.0) else y + 1j * trials

@@ -26,6 +26,7 @@ from glmmjax.formula_fit import FormulaFit, Options
 from glmmjax.layout import Layout, beta_name
 from glmmjax.model import factors, log_prior_density, unflatten
 from glmmjax.programs import compiled
+from glmmjax.solving import find_device
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def _run_here(
     for batch, some in zip(batches, chosen, strict=True):
         mark = "" if run.checkpoint is None else _fingerprint(batch)
         report, devices = _from(show, done), tuple(run.devices or ())
+        if not devices and options.control.device is not None:
+            devices = (find_device(options.control.device),)
         own, seconds = run_lanes(batch.lanes, some, options.control, report, run.checkpoint, mark, devices)
         compile_time += seconds
         done += len(some)
@@ -193,7 +196,7 @@ def _free(batch: Batch) -> np.ndarray:
     """The number of estimated parameters of each lane."""
     if isinstance(batch.lanes, ResponseLanes):
         return np.full(batch.lanes.size, np.linalg.matrix_rank(batch.lanes.T))
-    return np.array([np.linalg.matrix_rank(batch.lanes.directions(lane)) for lane in range(batch.lanes.size)])
+    return np.linalg.matrix_rank(batch.lanes.directions(np.arange(batch.lanes.size)))
 
 
 def _reported(batch: Batch) -> set[str]:

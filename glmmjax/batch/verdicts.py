@@ -58,7 +58,7 @@ def judge_lanes(lanes: Lanes, results: LaneResults, problems: dict[int, str], na
             lanes.layout,
             _state(results, lane),
             _least_variances(lanes, results.variances[lane]),
-            lanes.directions(lane),
+            lanes.directions(np.array([lane]))[0],
             names,
         )
         status[lane], converged[lane], vcov[lane] = verdict.status, verdict.converged, verdict.vcov
@@ -68,7 +68,7 @@ def judge_lanes(lanes: Lanes, results: LaneResults, problems: dict[int, str], na
 
 def _sound(lanes: Lanes, results: LaneResults, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which of the chosen lanes have nothing that a closer look would find, and the covariances of those."""
-    T = np.stack([lanes.directions(int(lane)) for lane in chosen])
+    T = lanes.directions(chosen)
     hessian = results.hessian[chosen]
     reduced = np.swapaxes(T, 1, 2) @ hessian @ T
     fine = np.all(np.isfinite(reduced), axis=(1, 2))

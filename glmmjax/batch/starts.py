@@ -20,7 +20,7 @@ from glmmjax.start_variances import Working, em
 
 PILOTS = 5
 STEPS = 4
-AT_ONCE = 2_000_000  # numbers in one array
+AT_ONCE = 100_000  # numbers in one array: as many as stay in the cache
 
 
 def lane_starts(

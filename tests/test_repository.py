@@ -90,6 +90,13 @@ def test_readme_lists_every_family_with_its_links() -> None:
         assert listed[name][0] == family.link.name, name
 
 
+def test_readme_shows_the_latest_benchmarks() -> None:
+    shown = README[README.index("## Speed") : README.index("## What it does not do yet")]
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    latest = (ROOT / "benchmarks" / "results" / "results.md").read_text().splitlines()
+    assert len(rows) > 8 and [row for row in rows if row not in latest] == []
+
+
 def test_readme_links_lead_somewhere() -> None:
     targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert targets and [target for target in targets if not (ROOT / target).exists()] == []

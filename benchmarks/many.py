@@ -6,8 +6,8 @@ Salamanders: responses simulated from the fit of the interaction model (Brooks e
 effects, of which about a quarter are separated. Genes: ``--counts`` is a CSV with a column for each gene and at its end
 the columns PATID, Timepoint and EB, as in the glmmSeq package's PEAC data; resampled to the size asked for. Cells:
 ``--cells`` is a CSV with a row for each cell: counts of ten genes, the subject sid, the offset off, the covariates X1,
-X2 and cc, as in the nebula package's sample; each gene four times, resampled. Bootstrap: 1,000 refits of cbpp. Peers
-fit a part of the responses, and the time per fit is compared.
+X2 and cc, as in the nebula package's sample; each gene four times, resampled. Without a file, 20,000 simulated cells of 20
+subjects. Bootstrap: 1,000 refits of cbpp. Peers fit a part of the responses, and the time per fit is compared.
 """
 
 from __future__ import annotations
@@ -67,6 +67,20 @@ def cells(m: int, file: Path) -> Work:
     offset = np.log(table["off"].to_numpy(dtype=float))
     Y = _resampled(table[table.columns[:10]].to_numpy(), m)
     return Work(CELLS, table[["sid", "X1", "X2", "cc"]], Y, "nbinom2", offset=offset)
+
+
+def many_cells(m: int, n: int = 20_000, subjects: int = 20) -> Work:
+    import pandas as pd
+
+    rng = np.random.default_rng(1)
+    sid = np.repeat(np.arange(subjects), n // subjects)
+    group, z = (sid % 2).astype(float), rng.normal(size=n)
+    offset = np.log(rng.uniform(0.5, 2.0, size=n))
+    own = rng.normal(-1.0, 1.0, size=m) + 0.1 * z[:, None] + 0.3 * rng.normal(size=(subjects, m))[sid]
+    Y = rng.poisson(rng.gamma(1.5, 1.0 / 1.5, size=(n, m)) * np.exp(own + offset[:, None]))
+    return Work(
+        "group + z + (1 | sid)", pd.DataFrame({"sid": sid, "group": group, "z": z}), Y, "nbinom2", offset=offset
+    )
 
 
 def _resampled(real: np.ndarray, m: int) -> np.ndarray:
@@ -164,6 +178,8 @@ def main() -> None:
     if options.cells is not None:
         print("... cells", file=sys.stderr, flush=True)
         rows.append(row("cells, NB2, 6,176 cells", cells(40, options.cells)))
+    print("... many cells", file=sys.stderr, flush=True)
+    rows.append(row("cells, NB2, 20,000 cells", many_cells(20)))
     print("... bootstrap", file=sys.stderr, flush=True)
     rows.append(row("cbpp bootstrap, binomial", cbpp(1000)))
     head = ["", "fits", "run, ms per fit", "whole call, ms per fit", "compile once, s"]

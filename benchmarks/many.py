@@ -6,8 +6,8 @@ Salamanders: responses simulated from the fit of the interaction model (Brooks e
 effects, of which about a quarter are separated. Genes: ``--counts`` is a CSV with a column for each gene and at its end
 the columns PATID, Timepoint and EB, as in the glmmSeq package's PEAC data; resampled to the size asked for. Cells:
 ``--cells`` is a CSV with a row for each cell: counts of ten genes, the subject sid, the offset off, the covariates X1,
-X2 and cc, as in the nebula package's sample; each gene four times, resampled. Without a file, 20,000 simulated cells of 20
-subjects. Bootstrap: 1,000 refits of cbpp. Peers fit a part of the responses, and the time per fit is compared.
+X2 and cc, as in the nebula package's sample; each gene four times, resampled. Many cells: 20,000 of 20 subjects,
+simulated. Bootstrap: 1,000 refits of cbpp. Peers fit a part of the responses, and the time per fit is compared.
 """
 
 from __future__ import annotations

@@ -168,9 +168,8 @@ def read_column(name: str, frame: Frame, where: str) -> np.ndarray:
     Raises DataError for a column that is not numbers or not finite.
     """
     _check_type(name, frame)
-    return _finite(frame.columns[name].to_numpy()[:, None], Coding(None, (name,), {}, (name,), where), frame)[
-        :, 0
-    ].copy()
+    values = frame.columns[name].to_numpy()[:, None]
+    return _finite(values, Coding(None, (name,), {}, (name,), where), frame)[:, 0].copy()
 
 
 @lru_cache(maxsize=256)

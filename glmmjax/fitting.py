@@ -18,7 +18,7 @@ from glmmjax.estimates import parameter_names, term_estimates, term_label
 from glmmjax.families import Family, cumulative, resolve_family, zero_inflated
 from glmmjax.formula import Formula, parse_formula
 from glmmjax.formula_fit import FormulaFit, Options, formula_problem
-from glmmjax.layout import Layout, beta_name, lay_out
+from glmmjax.layout import beta_name, group_counts, lay_out
 from glmmjax.model import log_prior_density
 from glmmjax.restricted import solve_restricted
 from glmmjax.solving import solve
@@ -308,7 +308,8 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
     bounds = np.cumsum([len(params[name]) for name in names])[:-1]
     estimates = dict(zip(names, np.split(state.flat, bounds), strict=True))
     terms = term_estimates(design, layout, state, report)
-    modes_vcov = tuple(x[..., : _n_groups(design, layout, k)] for k, x in enumerate(state.at.modes_vcov))
+    counts = group_counts(design, layout)
+    modes_vcov = tuple(x[..., :count] for x, count in zip(state.at.modes_vcov, counts, strict=True))
     verdict = judge(design, family, layout, state, modes_vcov, T, labels)
     log_base = np.sum(design.weights * family.log_base(design.y, design.trials))
     log_prior = log_prior_density(layout, data, estimates)
@@ -331,11 +332,6 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
         iterations=int(state.iterations),
         timings=timings,
     )
-
-
-def _n_groups(design: Design, layout: Layout, level: int) -> int:
-    """The number of groups of a level without padding."""
-    return len(design.terms[layout.terms_at(level)[0]][1].levels)
 
 
 def _checked_start(params: dict[str, np.ndarray], start: Mapping[str, Any] | None) -> dict[str, np.ndarray]:

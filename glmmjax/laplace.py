@@ -25,7 +25,7 @@ from glmmjax._status import Outcome
 from glmmjax._types import Array, Data, Params, Random
 from glmmjax.hessians import MOST_SHARED, damp
 from glmmjax.joint import Expansion, JointModel
-from glmmjax.laplace_rows import row_gradient, row_hessian
+from glmmjax.laplace_rows import half_inverse, row_gradient, row_hessian
 from glmmjax.modes import Stats, find_modes, solve_hessian
 
 
@@ -88,13 +88,12 @@ def marginal_derivatives(model: JointModel, flat: Array, start: Random, data: Da
 
 def _gradient(model: JointModel, x: Array, u: Random, data: Data) -> tuple[Expansion, Array, Any]:
     """The expansion at (x, u), the gradient there if u are the modes, and the gradient of ``1/2 log |H|`` in H."""
-    structure, members = model.structure, model.members(data)
 
     def expand(x: Array, u: Random) -> Expansion:
         return model.expand(model.unflatten(x, data), u, data)
 
     at, pull = jax.vjp(lambda x: expand(x, u), x)
-    V_half = jax.grad(lambda H: 0.5 * structure.logdet(H, members))(at.hessian)
+    V_half = half_inverse(model, at.hessian, data)
     h_u = jax.vjp(lambda u: expand(x, u).hessian, u)[1](V_half)[0] if u else ()
     w = solve_hessian(model, at.hessian, h_u, data)
     g = pull(Expansion(jnp.ones_like(at.pieces), tuple(-v for v in w), V_half))[0]

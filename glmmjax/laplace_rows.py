@@ -62,6 +62,11 @@ class Slope(NamedTuple):
     expansion_moves: Callable[[Array, Random, Rows], Expansion]
 
 
+def half_inverse(model: JointModel, H: Any, data: Data) -> Any:
+    """The gradient of ``1/2 log |H|`` in the stored entries of H: half of ``H^-1`` on its pattern."""
+    return jax.grad(lambda H: 0.5 * model.structure.logdet(H, model.members(data)))(H)
+
+
 def row_gradient(model: JointModel, flat: Array, u: Random, data: Data) -> Slope:
     """The first derivatives at the flat parameters (k,) and the modes."""
     arguments, by_row, assembled = _parts(model, data)
@@ -76,7 +81,7 @@ def row_gradient(model: JointModel, flat: Array, u: Random, data: Data) -> Slope
         through = pull_arguments(_pulled(weights, slope, E))
         return (*jax.tree.map(jnp.add, (x, own), through), weights)
 
-    inverse = jax.grad(lambda H: 0.5 * model.structure.logdet(H, model.members(data)))(expansion.hessian)
+    inverse = half_inverse(model, expansion.hessian, data)
     nothing = jax.tree.map(jnp.zeros_like, expansion)
     h_u = pull(nothing._replace(hessian=inverse))[1]
     w = solve_hessian(model, expansion.hessian, h_u, data)
@@ -89,17 +94,15 @@ def row_gradient(model: JointModel, flat: Array, u: Random, data: Data) -> Slope
 def row_hessian(model: JointModel, flat: Array, u: Random, data: Data, at: Slope) -> tuple[Array, Random]:
     """The Hessian of the approximation (k, k), and the derivatives of the modes (k, ...)."""
     arguments, _, assembled = _parts(model, data)
-    structure, members, H = model.structure, model.members(data), at.expansion.hessian
+    structure, H = model.structure, at.expansion.hessian
     E_weights = _pulled(at.weights, at.slope, jax.eval_shape(arguments, flat, u))
     G = reduce(add, [w * own for w, own in zip(at.weights, at.curvature, strict=True)])
 
-    def half_inverse(H: Any) -> Any:
-        return jax.grad(lambda H: 0.5 * structure.logdet(H, members))(H)
-
+    inverse_of = partial(half_inverse, model, data=data)
     if structure.shared_bytes < MOST_SHARED:
-        inverse_moves = jax.linearize(half_inverse, H)[1]
+        inverse_moves = jax.linearize(inverse_of, H)[1]
     else:
-        inverse_moves = lambda H_dot: jax.jvp(half_inverse, (H,), (H_dot,))[1]  # noqa: E731
+        inverse_moves = lambda H_dot: jax.jvp(inverse_of, (H,), (H_dot,))[1]  # noqa: E731
 
     def without_curvature(x: Array, u: Random, rows: Rows) -> Array:
         return _inner(at.cotangent, assembled(x, u, rows)) + _inner(E_weights, arguments(x, u))

@@ -167,6 +167,11 @@ def lay_out(
     return Layout(family, tuple(design.components), tuple(placed), hessian, n_psi, read, n_beta), data
 
 
+def group_counts(design: Design, layout: Layout) -> tuple[int, ...]:
+    """The number of groups of each level without padding."""
+    return tuple(len(design.terms[layout.terms_at(k)[0]][1].levels) for k in range(len(layout.structure.levels)))
+
+
 class Arrangement(NamedTuple):
     """The padded rows of a design: their positions in it, which of them count, and the runs of groups they form."""
 

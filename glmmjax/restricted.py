@@ -63,8 +63,6 @@ def begin(layout: Layout, flat: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, 
         ArgumentError: some of ``beta`` are held or tied although they are to be integrated out.
     """
     p, modes = layout.reml, zeros(layout.structure.levels)
-    if p == 0:
-        return flat, modes, T
     own = np.any(T[:p] != 0.0, axis=0)
     if np.linalg.matrix_rank(T[:p]) < p or np.any(T[p:, own] != 0.0):
         raise ArgumentError("fixed: with reml=True the fixed effects are integrated out, so none can be held or tied.")
@@ -76,8 +74,6 @@ def in_all_parameters(state: NewtonState, p: int) -> NewtonState:
 
     The covariances of the other effects are still those with ``beta`` integrated out; their derivatives are left out.
     """
-    if p == 0:
-        return state
     at = state.at
     S = np.linalg.inv(at.modes_vcov[-1][:, :, 0])
     J = at.modes_jacobian[-1][:, 0]

@@ -64,7 +64,7 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
         DataError: the structure of the Hessian does not fit into memory.
     """
     check_memory(problem.model.structure, len(flat))
-    with double_precision(None if control.device is None else find_device(control.device)):
+    with double_precision(chosen_device(control)):
         data = jax.device_put(problem.data)
         modes = problem.modes if modes is None else modes
         compile_time = 0.0
@@ -84,7 +84,7 @@ def evaluate(problem: Problem, control: Control, flat: np.ndarray, modes: Random
 
 def solve_at(problem: Problem, control: Control, flat: np.ndarray, modes: Random | None = None) -> Solution:
     """What :func:`solve` would return if it stopped at the point where it begins."""
-    with double_precision(None if control.device is None else find_device(control.device)):
+    with double_precision(chosen_device(control)):
         data, T = jax.device_put(problem.data), np.eye(len(flat))
         start = newton_start(np.asarray(flat), problem.modes if modes is None else modes)
         state, report, seconds = _newton(problem, control, True, start, T, data, budget=1)
@@ -173,13 +173,15 @@ def _show(state: NewtonState) -> None:
     )
 
 
-def find_device(name: str) -> jax.Device:
-    """The first device of a platform, such as "cpu" or "gpu".
+def chosen_device(control: Control) -> jax.Device | None:
+    """The first device of the platform that was asked for; None for JAX's default.
 
     Raises:
         ArgumentError: there is none.
     """
+    if control.device is None:
+        return None
     try:
-        return jax.devices(name)[0]
+        return jax.devices(control.device)[0]
     except RuntimeError as error:
-        raise ArgumentError(f"device {name!r} is not there: {error}") from error
+        raise ArgumentError(f"device {control.device!r} is not there: {error}") from error

@@ -64,10 +64,8 @@ def start_values(design: Design, family: Family, layout: Layout, scale: dict[str
         working = _irls(used, family, scale["cond"])
         params["beta"] = working.beta
         psi = () if family.shape is None else tuple(family.shape.natural(params["psi"]))
-        cond = [t for t, placed in enumerate(layout.terms) if placed.component == "cond"]
-        correlated = [layout.terms[t].covariance.correlated for t in cond]
-        own, phi = em([design.terms[t][1] for t in cond], correlated, family, working.alone(used), psi)
-        for t, Sigma in zip(cond, own, strict=True):
+        own, phi = em(used, layout, family, working.alone(used), psi)
+        for t, Sigma in own.items():
             Sigmas[t] = Sigma[0]
         if family.has_dispersion:
             params["beta_disp"] = constant_predictor(design.components["disp"].X) * np.log(phi)

@@ -8,14 +8,15 @@ Arrays (m, ...) have a row for each of the m responses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from glmmjax._errors import FamilyError
-from glmmjax.design import Term
+from glmmjax.design import Design, Term
 from glmmjax.families import Family, Given
+from glmmjax.layout import Layout
 
 EM_STEPS = 6
 LARGEST_SAMPLE = 20_000
@@ -42,35 +43,35 @@ class Working(NamedTuple):
 
 
 def em(
-    terms: Sequence[Term], correlated: Sequence[bool], family: Family, working: Working, psi: tuple[Any, ...]
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """The covariance (m, q, q) of each term of the mean, and phi (m,), after a few EM steps.
+    design: Design, layout: Layout, family: Family, working: Working, psi: tuple[Any, ...]
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """The covariance (m, q, q) of each term of the mean by its position, and phi (m,), after a few EM steps.
 
     The model of these steps is ``residual = sum_t z_t' b_t + error``.
 
     Args:
-        correlated: whether each term's structure has correlations.
         psi: shape parameters of the family on their natural scale.
     """
     residual, weights = working.residual, working.weights
     phi = dispersion(family, working, psi, (working.slope * residual) ** 2)
-    Sigmas: list[Any] = [None] * len(terms)
-    fits = [np.zeros_like(residual) for _ in terms]
+    terms = {t: term for t, (component, term) in enumerate(design.terms) if component == "cond"}
+    Sigmas: dict[int, Any] = dict.fromkeys(terms)
+    fits = {t: np.zeros_like(residual) for t in terms}
     # a factor with few groups can only be seen before those with many have explained its share
-    coarse_first = sorted(range(len(terms)), key=lambda t: len(terms[t].levels))
+    coarse_first = sorted(terms, key=lambda t: len(terms[t].levels))
     for _ in range(EM_STEPS if terms else 0):
         precision = weights * working.slope**2 / _variance(family, working, psi, phi)
         spare = np.zeros_like(residual)
         for t in coarse_first:
             term = terms[t]
-            others = sum((fit for s, fit in enumerate(fits) if s != t), start=np.zeros_like(residual))
+            others = sum((fit for s, fit in fits.items() if s != t), start=np.zeros_like(residual))
             b, V, Sigmas[t] = _em_step(term, residual - others, precision, Sigmas[t])
-            if not correlated[t]:
+            if not layout.terms[t].covariance.correlated:
                 Sigmas[t] = Sigmas[t] * np.eye(Sigmas[t].shape[-1])
             fits[t] = np.einsum("ij,mij->mi", term.Z, b[:, term.index])
             spare += np.einsum("ij,mijk,ik->mi", term.Z, V[:, term.index], term.Z)
         if family.has_dispersion:
-            left = residual - sum(fits, start=np.zeros_like(residual))
+            left = residual - sum(fits.values(), start=np.zeros_like(residual))
             phi = dispersion(family, working, psi, working.slope**2 * (left**2 + spare), phi)
     return Sigmas, phi
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from glmmjax.design import Design
 from glmmjax.hessians import zeros
-from glmmjax.layout import Arrangement, Layout, ModelData, bucket
+from glmmjax.layout import Arrangement, Layout, ModelData, bucket, group_counts
 from glmmjax.model import joint_model
 from glmmjax.optimizer import NewtonState, newton_start
 from glmmjax.programs import Source
@@ -54,6 +54,11 @@ class Lanes(ABC):
     def n_groups(self, lanes: np.ndarray) -> np.ndarray:
         """The number of groups of each level without padding (lanes, levels)."""
 
+    @property
+    @abstractmethod
+    def df(self) -> np.ndarray:
+        """The number of estimated parameters of each lane (m,)."""
+
     @abstractmethod
     def design(self, lane: int) -> Design:
         """The design of a lane, without padding."""
@@ -89,11 +94,6 @@ def stacked(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
-def groups_of(design: Design, layout: Layout) -> list[int]:
-    """The number of groups of each level without padding."""
-    return [len(design.terms[layout.terms_at(k)[0]][1].levels) for k in range(len(layout.structure.levels))]
-
-
 @dataclass(frozen=True, eq=False)
 class DataLanes(Lanes):
     """A data set for each lane.
@@ -115,8 +115,12 @@ class DataLanes(Lanes):
     def directions(self, lanes: np.ndarray) -> np.ndarray:
         return np.stack([self.moves[lane] for lane in lanes])
 
+    @property
+    def df(self) -> np.ndarray:
+        return np.linalg.matrix_rank(np.stack(self.moves))
+
     def n_groups(self, lanes: np.ndarray) -> np.ndarray:
-        return np.array([groups_of(self.designs[lane], self.layout) for lane in lanes], dtype=int)
+        return np.array([group_counts(self.designs[lane], self.layout) for lane in lanes], dtype=int)
 
     def design(self, lane: int) -> Design:
         return self.designs[lane]
@@ -212,8 +216,12 @@ class ResponseLanes(Lanes):
     def directions(self, lanes: np.ndarray) -> np.ndarray:
         return np.broadcast_to(self.T, (len(lanes), *self.T.shape))
 
+    @property
+    def df(self) -> np.ndarray:
+        return np.full(self.size, np.linalg.matrix_rank(self.T))
+
     def n_groups(self, lanes: np.ndarray) -> np.ndarray:
-        own = np.array(groups_of(self.common, self.layout), dtype=int)
+        own = np.array(group_counts(self.common, self.layout), dtype=int)
         return np.broadcast_to(own, (len(lanes), len(own)))
 
     def design(self, lane: int) -> Design:
@@ -252,7 +260,7 @@ def response_lanes(
     return ResponseLanes(layout, own, starts, design, template, order, responses, T, n_distinct)
 
 
-LANES_AT_ONCE = 256
+LANES_AT_ONCE = 256  # when responses are looked over
 
 
 def most_distinct(responses: Responses, chosen: np.ndarray) -> int:

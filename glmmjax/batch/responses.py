@@ -12,7 +12,7 @@ from glmmjax._errors import ArgumentError, DataError
 from glmmjax._frames import read_table
 from glmmjax._response import MOST_CATEGORIES
 from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, unfit_batch
-from glmmjax.batch.lanes import Responses, response_lanes
+from glmmjax.batch.lanes import LANES_AT_ONCE, Responses, response_lanes
 from glmmjax.batch.starts import lane_starts
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names
@@ -23,7 +23,6 @@ from glmmjax.layout import arrange, bucket, lay_out
 from glmmjax.start import orthonormal_scale
 
 RESPONSE = "_response"
-LANES_AT_ONCE = 256  # when responses are looked over
 
 
 def response_batches(
@@ -120,8 +119,7 @@ def _batches_of_categories(
     batches = []
     for values, chosen in together.items():
         lanes = np.array(chosen)
-        y, _, _ = responses.take(lanes)
-        weights = np.broadcast_to(responses.take(lanes)[2], y.shape)
+        y, _, weights = responses.take(lanes)
         codes = np.where(weights > 0, np.searchsorted(values, y), np.nan).T
         own = replace(responses, matrix=codes, rows=np.arange(len(codes)))
         names = tuple(int(value) if value == round(value) else value for value in values)

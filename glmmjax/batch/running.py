@@ -16,7 +16,6 @@ from glmmjax._errors import ArgumentError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax.batch.batches import Batch, blocks
 from glmmjax.batch.engine import LaneResults, run_lanes
-from glmmjax.batch.lanes import ResponseLanes
 from glmmjax.batch.many import Many
 from glmmjax.batch.progress import progress_bar
 from glmmjax.batch.verdicts import Verdicts, judge_lanes
@@ -26,7 +25,7 @@ from glmmjax.formula_fit import FormulaFit, Options
 from glmmjax.layout import Layout, beta_name
 from glmmjax.model import factors, log_prior_density, unflatten
 from glmmjax.programs import compiled
-from glmmjax.solving import find_device
+from glmmjax.solving import chosen_device
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,8 @@ def _run_here(
     compile_time, done, results = 0.0, 0, []
     for batch, some in zip(batches, chosen, strict=True):
         mark = "" if run.checkpoint is None else _fingerprint(batch)
-        report, devices = _from(show, done), tuple(run.devices or ())
-        if not devices and options.control.device is not None:
-            devices = (find_device(options.control.device),)
+        device = chosen_device(options.control)
+        report, devices = _from(show, done), tuple(run.devices or (() if device is None else (device,)))
         own, seconds = run_lanes(batch.lanes, some, options.control, report, run.checkpoint, mark, devices)
         compile_time += seconds
         done += len(some)
@@ -155,7 +153,7 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
         nobs[at] = batch.nobs
         llf[at] = batch.log_base - own.value - _log_priors(batch, own)
         done = own.done
-        df[at] = _free(batch)
+        df[at] = batch.lanes.df
         if np.any(done):
             own_sds = np.array([labels.index(name) for name in _sd_names(batch)], dtype=int)
             sd[np.ix_(at[done], own_sds)] = _standard_deviations(batch, own.flat[done])
@@ -190,13 +188,6 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
         timings=timings,
         rebuild=rebuild,
     )
-
-
-def _free(batch: Batch) -> np.ndarray:
-    """The number of estimated parameters of each lane."""
-    if isinstance(batch.lanes, ResponseLanes):
-        return np.full(batch.lanes.size, np.linalg.matrix_rank(batch.lanes.T))
-    return np.linalg.matrix_rank(batch.lanes.directions(np.arange(batch.lanes.size)))
 
 
 def _reported(batch: Batch) -> set[str]:

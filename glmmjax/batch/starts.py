@@ -91,16 +91,14 @@ def _regressions(
         usable = np.isfinite(residual) & np.isfinite(slope)
     residual, slope = np.where(usable, residual, 0.0), np.where(usable, slope, 0.0)
     working = Working(residual, slope, mu, eta, trials, weights)
-    cond = [t for t, placed in enumerate(layout.terms) if placed.component == "cond"]
-    correlated = [layout.terms[t].covariance.correlated for t in cond]
     psi = () if family.shape is None else tuple(family.shape.natural(common["psi"]))
     with np.errstate(all="ignore"):
-        Sigmas, phi = em([design.terms[t][1] for t in cond], correlated, family, working, psi)
+        Sigmas, phi = em(design, layout, family, working, psi)
     if family.has_dispersion:
         own[beta_name("disp")] = np.log(phi)[:, None] * constant_predictor(design.components["disp"].X)
     ends = np.cumsum([placed.n_theta for placed in layout.terms])
     theta = np.repeat(common["theta"][None], len(lanes), axis=0)
-    for t, Sigma in zip(cond, Sigmas, strict=True):
+    for t, Sigma in Sigmas.items():
         placed = layout.terms[t]
         theta[:, ends[t] - placed.n_theta : ends[t]] = [placed.covariance.start(one) for one in Sigma]
     own["theta"] = np.where(np.isfinite(theta), theta, common["theta"])

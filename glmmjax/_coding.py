@@ -6,20 +6,22 @@ as `C(a, contr.sum)` while its name stays `a`, and `^` is a power everywhere, as
 
 from __future__ import annotations
 
-import ast
 import builtins
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from glmmjax._arithmetic import arithmetic
 from glmmjax._errors import ArgumentError, DataError, FormulaError, did_you_mean
-from glmmjax._frames import Frame, Table
+from glmmjax._frames import Factor, Frame, Table
+from glmmjax._recipes import Recipe, learn, signature
 from glmmjax._tokens import tokenize, words
 
 INTERCEPT = "(Intercept)"
@@ -45,7 +47,6 @@ _FUNCTIONS = (
     "sign",
 )  # beside formulaic's log, exp, ...
 _TYPES = ("bool", "float", "int", "str")  # as in x.astype(float)
-_ARITHMETIC = (ast.Expression, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Name, ast.Load, ast.Constant)
 _NAME = r"`[^`]+`|[^\W\d][\w.]*"
 
 
@@ -122,6 +123,11 @@ def code(text: str, frame: Frame, scope: Scope, where: str) -> tuple[np.ndarray,
     if text.strip() == "1":
         return np.ones((frame.n_rows, 1)), Coding(None, (INTERCEPT,), {}, (), where)
     rewritten, renamed = _rewrite(text, frame, scope)
+    uses = used_columns(text, frame.table, scope, where)
+    key = (text, rewritten, signature({name: frame.columns[name] for name in uses}))
+    again = _from_recipe(key, frame, where)
+    if again is not None:
+        return again
     try:
         formula = _parse(rewritten)
     except (FormulaicError, SyntaxError) as error:
@@ -131,10 +137,35 @@ def code(text: str, frame: Frame, scope: Scope, where: str) -> tuple[np.ndarray,
     columns = [
         INTERCEPT if str(row.term) == "1" else _restore(name, renamed) for row in spec.structure for name in row.columns
     ]
-    coding = Coding(
-        spec, tuple(columns), _factor_levels(spec, frame), used_columns(text, frame.table, scope, where), where
-    )
+    coding = Coding(spec, tuple(columns), _factor_levels(spec, frame), uses, where)
+    values = _finite(matrix, coding, frame)
+    if not scope.context and all(isinstance(contrast, str) for contrast in scope.contrasts.values()):
+        _keep_recipe(key, learn(spec, frame, values), coding)
+    return values, coding
+
+
+MAX_RECIPES = 64
+_recipes: OrderedDict[Any, tuple[Recipe, Coding]] = OrderedDict()
+
+
+def _from_recipe(key: Any, frame: Frame, where: str) -> tuple[np.ndarray, Coding] | None:
+    """The matrix as an earlier one like it was computed, and its coding; None if there was none."""
+    if key not in _recipes:
+        return None
+    recipe, coding = _recipes[key]
+    matrix = recipe.matrix(frame)
+    if matrix is None:
+        return None
+    _recipes.move_to_end(key)
+    coding = replace(coding, where=where)
     return _finite(matrix, coding, frame), coding
+
+
+def _keep_recipe(key: Any, recipe: Recipe | None, coding: Coding) -> None:
+    if recipe is not None:
+        _recipes[key] = (recipe, coding)
+        if len(_recipes) > MAX_RECIPES:
+            _recipes.popitem(last=False)
 
 
 def recode(coding: Coding, frame: Frame, scope: Scope) -> np.ndarray:
@@ -144,22 +175,23 @@ def recode(coding: Coding, frame: Frame, scope: Scope) -> np.ndarray:
     """
     if coding.spec is None:
         return np.ones((frame.n_rows, 1))
-    columns = frame.columns
+    columns = dict(frame.columns)
     for name, (_, state) in coding.spec.encoder_state.items():
-        if "categories" not in state and name in columns and hasattr(columns[name], "cat"):
+        if "categories" not in state and isinstance(columns.get(name), Factor):
             raise DataError(f"Column {name!r} holds text or categories, but numbers in the data of the fit.")
     for name, levels in coding.levels.items():
-        unseen = [level for level in columns[name].unique() if level not in levels]
+        given = frame.factor(name)
+        unseen = [k for k, level in enumerate(given.levels) if level not in levels]
         if unseen:
-            first = int(np.flatnonzero(np.asarray(columns[name] == unseen[0]))[0])
+            first = int(np.argmax(np.isin(given.codes, unseen)))
+            level = _plain(given.levels[given.codes[first]])
             raise DataError(
-                f"Level {_plain(unseen[0])!r} of {name!r} in {frame.row(first)} was not in the data of the fit, so it "
+                f"Level {level!r} of {name!r} in {frame.row(first)} was not in the data of the fit, so it "
                 f"has no coefficient. Levels of the fit: {', '.join(repr(level) for level in levels)}."
             )
-        if all(isinstance(level, bool) for level in levels):
-            columns = columns.assign(**{name: columns[name].astype(bool)})  # 0/1 for a column that was boolean
-    frame = Frame(columns, frame.declared, frame.table, frame.rows)
-    return _finite(_materialize(coding.spec, frame, scope, coding.where), coding, frame)
+        if all(isinstance(level, bool) for level in levels) and isinstance(columns[name], np.ndarray):
+            columns[name] = columns[name].astype(bool)  # 0/1 for a column that was boolean
+    return _finite(_materialize(coding.spec, replace(frame, columns=columns), scope, coding.where), coding, frame)
 
 
 def read_column(name: str, frame: Frame, where: str) -> np.ndarray:
@@ -168,8 +200,7 @@ def read_column(name: str, frame: Frame, where: str) -> np.ndarray:
     Raises DataError for a column that is not numbers or not finite.
     """
     _check_type(name, frame)
-    values = frame.columns[name].to_numpy()[:, None]
-    return _finite(values, Coding(None, (name,), {}, (name,), where), frame)[:, 0].copy()
+    return _finite(frame.columns[name][:, None], Coding(None, (name,), {}, (name,), where), frame)[:, 0].copy()
 
 
 @lru_cache(maxsize=256)
@@ -199,29 +230,12 @@ def code_expression(text: str, frame: Frame, scope: Scope, where: str) -> tuple[
 
 
 def evaluate(text: str, frame: Frame, scope: Scope, where: str) -> np.ndarray:
-    """Return the (n,) values of a numeric expression, those of :func:`code_expression`.
-
-    Sums and products of columns, as most responses are, are worked out here: formulaic takes milliseconds for them.
-    """
-    columns = frame.columns
-    names = _names_in_arithmetic(text)
-    if not names or any(name not in columns or columns[name].dtype.kind not in "if" for name in names):
+    """Return the (n,) values of a numeric expression, those of :func:`code_expression`, with less work where it can."""
+    values = None if scope.context else arithmetic(text, frame.columns)
+    if values is None:
         return code_expression(text, frame, scope, where)[0]
     used = used_columns(text, frame.table, scope, where, expression=True)
-    values = eval(text.strip(), {"__builtins__": {}}, {name: columns[name].to_numpy() for name in names})
     return _finite(values[:, None], Coding(None, (text,), {}, used, where), frame)[:, 0].copy()
-
-
-@lru_cache(maxsize=256)
-def _names_in_arithmetic(text: str) -> frozenset[str]:
-    """The names in an expression of nothing but names, numbers, ``+``, ``-``, ``*`` and parentheses; else none."""
-    try:
-        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
-    except SyntaxError:
-        return frozenset()
-    if not all(isinstance(node, _ARITHMETIC) for node in nodes):
-        return frozenset()
-    return frozenset(node.id for node in nodes if isinstance(node, ast.Name))
 
 
 def check_contrasts(contrasts: Mapping[str, Any], used: Iterable[str]) -> None:
@@ -259,11 +273,13 @@ def _as_factor(written: str, column: str, frame: Frame, scope: Scope) -> str | N
         contrast = scope.contrasts[column]
         return f"C({written}, {CONTRASTS[contrast.lower()] if isinstance(contrast, str) else _contrast_name(column)})"
     _check_type(column, frame)
-    return f"C({written})" if frame.columns[column].dtype.kind == "b" else None
+    values = frame.columns[column]
+    return f"C({written})" if isinstance(values, np.ndarray) and values.dtype.kind == "b" else None
 
 
 def _check_type(column: str, frame: Frame) -> None:
-    dtype = frame.columns[column].dtype
+    values = frame.columns[column]
+    dtype = np.dtype(object) if isinstance(values, Factor) else values.dtype
     if dtype.kind not in "biufO":
         raise DataError(
             f"Column {column!r} is of type {dtype}, neither numbers nor a factor: turn it into a number first, such as "
@@ -302,7 +318,7 @@ def _materialize(source: Any, frame: Frame, scope: Scope, where: str) -> Any:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("error", DataMismatchWarning)  # otherwise an unknown level would become zeros
         try:
-            return source.get_model_matrix(frame.columns, context=scope.values(), output="numpy", na_action="ignore")
+            return source.get_model_matrix(frame.pandas, context=scope.values(), output="numpy", na_action="ignore")
         except Exception as error:
             raise DataError(f"Cannot compute {where}: {_first_line(error)}") from error
 

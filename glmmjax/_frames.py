@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,17 +45,46 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """The complete rows of the needed columns, clean: float64, int64, bool or categorical, and nothing missing."""
+class Factor:
+    """A column of text or categories: the number of each row's level, and the levels that occur, by number."""
 
-    columns: Any  # a pandas DataFrame with a 0..n-1 index
-    declared: frozenset[str]  # columns whose order of levels is the user's own
+    codes: np.ndarray  # (n,) of a type of integers
+    levels: tuple[Any, ...]
+    declared: bool = False  # whether their order is the user's own
+
+
+Column: TypeAlias = "np.ndarray | Factor | Series"  # numbers of float64, int64 or bool; factors; dates and the like
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The complete rows of the needed columns, clean and with nothing missing."""
+
+    columns: Mapping[str, Column]
     table: Table
     rows: np.ndarray  # positions in the table
 
     @property
     def n_rows(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def pandas(self) -> Any:
+        """The columns as a pandas DataFrame with a 0..n-1 index, factors as categories."""
+        import pandas as pd
+
+        columns = {
+            name: pd.Categorical.from_codes(column.codes, pd.Index(column.levels, tupleize_cols=False))
+            if isinstance(column, Factor)
+            else column
+            for name, column in self.columns.items()
+        }
+        return pd.DataFrame(columns, index=range(self.n_rows), copy=False)
+
+    def factor(self, name: str) -> Factor:
+        """A column as a factor, numbers in their order."""
+        column = self.columns[name]
+        return column if isinstance(column, Factor) else _factorized(column)
 
     def row(self, position: int) -> str:
         """Return how a message calls a row of the frame: by its place in the user's data."""
@@ -72,7 +101,8 @@ def read_table(data: Any, what: str = "data") -> Table:
     if isinstance(data, pd.DataFrame):
         index = None if _is_positions(data.index) else data.index
         names = tuple(name for name in data.columns if isinstance(name, str))
-        table = Table(names, len(data), lambda name: data[name].reset_index(drop=True), index)
+        read = data.__getitem__ if index is None else lambda name: data[name].reset_index(drop=True)
+        table = Table(names, len(data), read, index)
     elif isinstance(data, Mapping):
         table = _read_mapping(data, what)
     else:
@@ -84,21 +114,21 @@ def read_table(data: Any, what: str = "data") -> Table:
 
 def missing_in(values: Series) -> np.ndarray:
     """Return which entries of a column are missing, (n,) bool."""
-    return np.asarray(values.isna(), dtype=bool)
+    numbers = _numbers(values)
+    if numbers is None:
+        return np.asarray(values.isna(), dtype=bool)
+    return np.isnan(numbers) if numbers.dtype.kind == "f" else np.zeros(len(numbers), bool)
 
 
 def complete_frame(table: Table, needed: Sequence[str], rows: np.ndarray) -> Frame:
     """Return the given rows of the needed columns, clean; the rows must have nothing missing."""
-    import pandas as pd
-
     whole = len(rows) == table.n_rows
-    columns, declared = {}, set()
-    for name in needed:
+
+    def column(name: str) -> Column:
         series = table.read(name)
-        columns[name] = _clean(series if whole else series.iloc[rows].reset_index(drop=True), name)
-        if isinstance(series.dtype, pd.CategoricalDtype):
-            declared.add(name)
-    return Frame(pd.DataFrame(columns, index=range(len(rows)), copy=False), frozenset(declared), table, rows)
+        return _clean(series if whole else series.iloc[rows].reset_index(drop=True), name)
+
+    return Frame({name: column(name) for name in needed}, table, rows)
 
 
 def _is_positions(index: Any) -> bool:
@@ -180,27 +210,53 @@ def _from_narwhals(column: Any) -> Series:
     return pd.Series(column.to_numpy())
 
 
-def _clean(series: Series, name: str) -> Series:
+def _numbers(series: Series) -> np.ndarray | None:
+    """The values of a column of NumPy's own real numbers or booleans; None for any other."""
+    dtype = series.dtype
+    return series.to_numpy() if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else None
+
+
+def _clean(series: Series, name: str) -> Column:
     """Return a column without missing entries in one of the few types that the formulas work with."""
     import pandas as pd
 
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return series.cat.remove_unused_categories()
-    kind = pd.api.types.infer_dtype(series, skipna=True) if pd.api.types.is_object_dtype(dtype) else ""
+        return _used(np.asarray(series.cat.codes), tuple(series.cat.categories.tolist()))
+    kind = pd.api.types.infer_dtype(series, skipna=True) if dtype == object else ""
     if pd.api.types.is_bool_dtype(dtype) or kind == "boolean":
-        return series.astype(bool)
+        return series.to_numpy(bool)
     if pd.api.types.is_complex_dtype(dtype) or kind == "complex":
         raise DataError(f"Column {name!r} holds complex numbers: give its real and imaginary parts as columns.")
     if pd.api.types.is_unsigned_integer_dtype(dtype) and series.max() > np.iinfo(np.int64).max:
-        return series.astype(np.float64)
+        return series.to_numpy(np.float64)
     if pd.api.types.is_integer_dtype(dtype) or kind == "integer":
-        return series.astype(np.int64)  # small and unsigned integers would wrap around in `n - k` or `x**2`
+        return series.to_numpy(np.int64)  # small and unsigned integers would wrap around in `n - k` or `x**2`
     if pd.api.types.is_numeric_dtype(dtype) or kind in ("floating", "mixed-integer-float", "decimal"):
-        return series.astype(np.float64)
+        return series.to_numpy(np.float64)
     if pd.api.types.is_string_dtype(dtype) or kind in ("string", "mixed", "mixed-integer"):
         try:
-            return pd.Series(pd.Categorical(series))
+            return _factorized(series.to_numpy(object))
         except TypeError as error:
             raise DataError(f"Column {name!r} holds neither numbers nor text: {error}.") from error
     return series
+
+
+def _factorized(values: Any) -> Factor:
+    """The factor whose levels are the values that occur, sorted where they can be."""
+    import pandas as pd
+
+    try:
+        codes, levels = pd.factorize(values, sort=True)
+    except TypeError:  # values that cannot be compared
+        codes, levels = pd.factorize(values, sort=False)
+    return Factor(codes, tuple(levels.tolist()))
+
+
+def _used(codes: np.ndarray, levels: tuple[Any, ...]) -> Factor:
+    """The factor of declared categories without those that do not occur."""
+    occurs = np.bincount(codes, minlength=len(levels)) > 0
+    if not occurs.all():
+        codes = (np.cumsum(occurs) - 1)[codes]
+        levels = tuple(level for level, there in zip(levels, occurs, strict=True) if there)
+    return Factor(codes, levels, declared=True)

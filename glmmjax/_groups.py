@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from glmmjax._errors import DataError
-from glmmjax._frames import Frame, Series, Table, missing_in
+from glmmjax._frames import Factor, Frame, Series, Table, missing_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +32,12 @@ def code_column(frame: Frame, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
 
     Numbers are in numeric order, declared categories in theirs, text in natural order ("g2" before "g10").
     """
-    import pandas as pd
-
-    series = frame.columns[name]
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        codes, levels = np.asarray(series.cat.codes, dtype=np.int64), series.cat.categories
-        if name not in frame.declared:
-            order = sorted(range(len(levels)), key=lambda i: _natural(levels[i]))
-            codes, levels = np.argsort(order)[codes], levels[order]
-    else:
-        codes, levels = pd.factorize(series, sort=True)
-    return np.asarray(codes, dtype=np.int64), tuple(_label(level) for level in levels.tolist())
+    factor = frame.factor(name)
+    codes, levels = factor.codes, factor.levels
+    if not factor.declared and isinstance(frame.columns[name], Factor):
+        order = sorted(range(len(levels)), key=lambda i: _natural(levels[i]))
+        codes, levels = np.argsort(order)[codes], tuple(levels[i] for i in order)
+    return np.asarray(codes, dtype=np.int64), tuple(_label(level) for level in levels)
 
 
 def code_groups(

@@ -9,7 +9,7 @@ import numpy as np
 
 from glmmjax._coding import Scope, evaluate, read_column, used_columns
 from glmmjax._errors import DataError, ResponseError
-from glmmjax._frames import Frame, Series, Table
+from glmmjax._frames import Column, Factor, Frame, Table
 from glmmjax._tokens import split_at, text_of, tokenize
 
 _ROUNDING = 1e-6  # how far proportion * trials may be from a whole number, for each trial
@@ -115,7 +115,7 @@ def read_response(text: str, frame: Frame, scope: Scope, weights: np.ndarray | N
     return Response(y, ones, likelihood_weights, levels)
 
 
-def _column(text: str, frame: Frame) -> Series | None:
+def _column(text: str, frame: Frame) -> Column | None:
     """The column that an expression names, if it is nothing but a name."""
     tokens = tokenize(text)
     name = tokens[0].name if len(tokens) == 1 and tokens[0].kind == "name" else ""
@@ -124,10 +124,9 @@ def _column(text: str, frame: Frame) -> Series | None:
 
 def _categories(text: str, frame: Frame, scope: Scope, weights: np.ndarray) -> Response:
     """The number of each row's category among those that occur, in the order declared, or sorted."""
-    series = _column(text, frame)
-    if series is not None and hasattr(series, "cat"):
-        declared = tuple(series.cat.categories)
-        codes = np.asarray(series.cat.codes, dtype=int)
+    column = _column(text, frame)
+    if isinstance(column, Factor):
+        declared, codes = column.levels, column.codes
     else:
         values = _numbers(text, frame, scope, False)[0]
         whole = bool(np.all(values == np.round(values)))
@@ -157,9 +156,9 @@ def _categories(text: str, frame: Frame, scope: Scope, weights: np.ndarray) -> R
 def _intervals(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) -> tuple[np.ndarray, np.ndarray]:
     """The lower and upper ends of cens(y, status) and cens(y, status, upper)."""
     y = evaluate(parts[0], frame, scope, f"{parts[0]!r} of the response {text!r}")
-    series = _column(parts[1], frame)
-    if series is not None and hasattr(series, "cat"):
-        labels = [str(value) for value in series]
+    column = _column(parts[1], frame)
+    if isinstance(column, Factor):
+        labels = [str(column.levels[code]) for code in column.codes]
     else:
         given = evaluate(parts[1], frame, scope, f"{parts[1]!r} of the response {text!r}")
         labels = [f"{value:g}" for value in given]
@@ -184,19 +183,21 @@ def _intervals(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) ->
 
 def _numbers(text: str, frame: Frame, scope: Scope, trials_allowed: bool) -> tuple[np.ndarray, tuple[Any, ...] | None]:
     """Return the values of a one-part response, and the levels where it was a factor."""
-    series = _column(text, frame)
-    if series is None:
+    column = _column(text, frame)
+    if column is None:
         return evaluate(text, frame, scope, f"the response {text!r}"), None
     name = tokenize(text)[0].name
-    if not hasattr(series, "cat"):
+    if not isinstance(column, Factor):
         return read_column(name, frame, f"the response {text!r}"), None
-    return _factor(name, series, frame, trials_allowed)
+    return _two_levels(name, column, frame, trials_allowed)
 
 
-def _factor(name: str, series: Series, frame: Frame, trials_allowed: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
-    levels = tuple(series.cat.categories)
-    if len(levels) == 1 and name in frame.declared:
+def _two_levels(name: str, factor: Factor, frame: Frame, trials_allowed: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
+    levels, success = factor.levels, factor.codes == 1
+    if len(levels) == 1 and factor.declared:
+        only = levels[0]
         levels = tuple(frame.table.read(name).cat.categories)  # the other level was declared but did not occur
+        success = np.full(frame.n_rows, levels.index(only) == 1)
     listed = ", ".join(repr(level) for level in levels[:5]) + (", ..." if len(levels) > 5 else "")
     if not trials_allowed:
         raise DataError(
@@ -208,7 +209,7 @@ def _factor(name: str, series: Series, frame: Frame, trials_allowed: bool) -> tu
             f"The response {name!r} has {len(levels)} level(s) ({listed}), but a binomial response needs two, the "
             f"second being success: turn it into 0/1, for example data[{name!r}] == {levels[-1]!r}."
         )
-    return np.asarray(series == levels[1], dtype=np.float64), levels
+    return success.astype(np.float64), levels
 
 
 def _successes(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,18 @@ from glmmjax._errors import ArgumentError, DataError, did_you_mean
 
 Series: TypeAlias = Any  # a pandas Series; pandas is imported only when data are read
 
+# what a column of Python objects may hold and not be a factor
+_NUMBERS = ("boolean", "complex", "integer", "floating", "mixed-integer-float", "decimal")
 _LISTED = 30  # an error message lists the columns of the data only up to this many
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A column of text or categories: the number of each row's level, and the levels that occur, by number."""
+
+    codes: np.ndarray  # (n,) of a type of integers
+    levels: tuple[Any, ...]
+    declared: bool = False  # whether their order is the user's own
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +38,19 @@ class Table:
     names: tuple[str, ...]
     n_rows: int
     read: Callable[[str], Series]  # the column as given, with a plain 0..n-1 index
+    factor: Callable[[str], Factor | None]  # a column of text or categories, code -1 where it is missing; None for others
     labels: Any = None
+
+    def missing(self, name: str) -> np.ndarray:
+        """Return where a column is missing, (n_rows,) bool."""
+        factor = self.factor(name)
+        if factor is not None:
+            return factor.codes < 0
+        series = self.read(name)
+        if isinstance(series.dtype, np.dtype) and series.dtype.kind in "biuf":  # pandas takes its time for the same
+            values = series.to_numpy()
+            return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+        return np.asarray(series.isna(), dtype=bool)
 
     def row(self, position: int) -> str:
         """Return how a message calls a row: its 0-based position and its label."""
@@ -42,15 +65,6 @@ class Table:
         if len(options) > _LISTED:
             options = tuple(get_close_matches(name, options, n=5, cutoff=0.4))
         return DataError(f"Unknown column {name!r} in {where}. {did_you_mean(name, options)}")
-
-
-@dataclass(frozen=True, eq=False)
-class Factor:
-    """A column of text or categories: the number of each row's level, and the levels that occur, by number."""
-
-    codes: np.ndarray  # (n,) of a type of integers
-    levels: tuple[Any, ...]
-    declared: bool = False  # whether their order is the user's own
 
 
 Column: TypeAlias = "np.ndarray | Factor | Series"  # numbers of float64, int64 or bool; factors; dates and the like
@@ -84,7 +98,7 @@ class Frame:
     def factor(self, name: str) -> Factor:
         """A column as a factor, numbers in their order."""
         column = self.columns[name]
-        return column if isinstance(column, Factor) else _factorized(column)
+        return column if isinstance(column, Factor) else factorized(column)
 
     def row(self, position: int) -> str:
         """Return how a message calls a row of the frame: by its place in the user's data."""
@@ -102,22 +116,20 @@ def read_table(data: Any, what: str = "data") -> Table:
         index = None if _is_positions(data.index) else data.index
         names = tuple(name for name in data.columns if isinstance(name, str))
         read = data.__getitem__ if index is None else lambda name: data[name].reset_index(drop=True)
-        table = Table(names, len(data), read, index)
+        table = _table(names, len(data), read, index)
     elif isinstance(data, Mapping):
         table = _read_mapping(data, what)
     else:
         table = _read_narwhals(data, what)
     if table.n_rows == 0:
         raise DataError(f"{what} has no rows.")
-    return replace(table, read=cache(table.read))
+    return table
 
 
-def missing_in(values: Series) -> np.ndarray:
-    """Return which entries of a column are missing, (n,) bool."""
-    numbers = _numbers(values)
-    if numbers is None:
-        return np.asarray(values.isna(), dtype=bool)
-    return np.isnan(numbers) if numbers.dtype.kind == "f" else np.zeros(len(numbers), bool)
+def _table(names: Sequence[str], n_rows: int, read: Callable[[str], Series], labels: Any = None) -> Table:
+    """The table of columns that are read when they are needed, once."""
+    read = cache(read)
+    return Table(tuple(names), n_rows, read, cache(lambda name: _as_factor(read(name), name)), labels)
 
 
 def complete_frame(table: Table, needed: Sequence[str], rows: np.ndarray) -> Frame:
@@ -125,6 +137,9 @@ def complete_frame(table: Table, needed: Sequence[str], rows: np.ndarray) -> Fra
     whole = len(rows) == table.n_rows
 
     def column(name: str) -> Column:
+        factor = table.factor(name)
+        if factor is not None:
+            return _used(factor, factor.codes if whole else factor.codes[rows])
         series = table.read(name)
         return _clean(series if whole else series.iloc[rows].reset_index(drop=True), name)
 
@@ -150,7 +165,7 @@ def _read_mapping(data: Mapping[str, Any], what: str) -> Table:
         values = data[name]
         return as_series([values] * first[1] if lengths[name] is None else values, f"Column {name!r}")
 
-    return Table(tuple(lengths), int(first[1] or 0), read)
+    return _table(tuple(lengths), int(first[1] or 0), read)
 
 
 def _length(values: Any) -> int | None:
@@ -195,7 +210,7 @@ def _read_narwhals(data: Any, what: str) -> Table:
             f"but it is of type {type(data).__name__!r}."
         )
     eager = frame
-    return Table(tuple(eager.columns), len(eager), lambda name: _from_narwhals(eager[name]))
+    return _table(eager.columns, len(eager), lambda name: _from_narwhals(eager[name]))
 
 
 def _from_narwhals(column: Any) -> Series:
@@ -216,33 +231,22 @@ def _numbers(series: Series) -> np.ndarray | None:
     return series.to_numpy() if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else None
 
 
-def _clean(series: Series, name: str) -> Column:
-    """Return a column without missing entries in one of the few types that the formulas work with."""
+def _as_factor(series: Series, name: str) -> Factor | None:
+    """A column of text or categories, the code -1 where it is missing; None for any other."""
     import pandas as pd
 
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return _used(np.asarray(series.cat.codes), tuple(series.cat.categories.tolist()))
-    kind = pd.api.types.infer_dtype(series, skipna=True) if dtype == object else ""
-    if pd.api.types.is_bool_dtype(dtype) or kind == "boolean":
-        return series.to_numpy(bool)
-    if pd.api.types.is_complex_dtype(dtype) or kind == "complex":
-        raise DataError(f"Column {name!r} holds complex numbers: give its real and imaginary parts as columns.")
-    if pd.api.types.is_unsigned_integer_dtype(dtype) and series.max() > np.iinfo(np.int64).max:
-        return series.to_numpy(np.float64)
-    if pd.api.types.is_integer_dtype(dtype) or kind == "integer":
-        return series.to_numpy(np.int64)  # small and unsigned integers would wrap around in `n - k` or `x**2`
-    if pd.api.types.is_numeric_dtype(dtype) or kind in ("floating", "mixed-integer-float", "decimal"):
-        return series.to_numpy(np.float64)
-    if pd.api.types.is_string_dtype(dtype) or kind in ("string", "mixed", "mixed-integer"):
-        try:
-            return _factorized(series.to_numpy(object))
-        except TypeError as error:
-            raise DataError(f"Column {name!r} holds neither numbers nor text: {error}.") from error
-    return series
+        return Factor(np.asarray(series.cat.codes), tuple(series.cat.categories.tolist()), declared=True)
+    if not pd.api.types.is_string_dtype(dtype) or pd.api.types.infer_dtype(series, skipna=True) in _NUMBERS:
+        return None
+    try:
+        return factorized(series.to_numpy(object))
+    except TypeError as error:
+        raise DataError(f"Column {name!r} holds neither numbers nor text: {error}.") from error
 
 
-def _factorized(values: Any) -> Factor:
+def factorized(values: np.ndarray) -> Factor:
     """The factor whose levels are the values that occur, sorted where they can be."""
     import pandas as pd
 
@@ -253,10 +257,30 @@ def _factorized(values: Any) -> Factor:
     return Factor(codes, tuple(levels.tolist()))
 
 
-def _used(codes: np.ndarray, levels: tuple[Any, ...]) -> Factor:
-    """The factor of declared categories without those that do not occur."""
+def _used(factor: Factor, codes: np.ndarray) -> Factor:
+    """The factor of these codes, without the levels that do not occur."""
+    levels = factor.levels
     occurs = np.bincount(codes, minlength=len(levels)) > 0
     if not occurs.all():
         codes = (np.cumsum(occurs) - 1)[codes]
         levels = tuple(level for level, there in zip(levels, occurs, strict=True) if there)
-    return Factor(codes, levels, declared=True)
+    return replace(factor, codes=codes, levels=levels)
+
+
+def _clean(series: Series, name: str) -> Column:
+    """Return a column without missing entries and not a factor in one of the few types that the formulas work with."""
+    import pandas as pd
+
+    dtype = series.dtype
+    kind = pd.api.types.infer_dtype(series) if dtype == object else ""
+    if pd.api.types.is_bool_dtype(dtype) or kind == "boolean":
+        return series.to_numpy(bool)
+    if pd.api.types.is_complex_dtype(dtype) or kind == "complex":
+        raise DataError(f"Column {name!r} holds complex numbers: give its real and imaginary parts as columns.")
+    if pd.api.types.is_unsigned_integer_dtype(dtype) and series.max() > np.iinfo(np.int64).max:
+        return series.to_numpy(np.float64)
+    if pd.api.types.is_integer_dtype(dtype) or kind == "integer":
+        return series.to_numpy(np.int64)  # small and unsigned integers would wrap around in `n - k` or `x**2`
+    if pd.api.types.is_numeric_dtype(dtype) or kind in ("floating", "mixed-integer-float", "decimal"):
+        return series.to_numpy(np.float64)
+    return series

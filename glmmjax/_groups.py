@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from glmmjax._errors import DataError
-from glmmjax._frames import Factor, Frame, Series, Table, missing_in
+from glmmjax._frames import Factor, Frame, Series, Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def match_groups(grouping: Grouping, table: Table, rows: np.ndarray, *, allow_ne
     """
     columns = [table.read(name).iloc[rows] for name in grouping.factors]
     codes = [_match(series, levels) for series, levels in zip(columns, grouping.factor_levels, strict=True)]
-    missing = np.any([missing_in(series) for series in columns], axis=0)
+    missing = np.any([table.missing(name)[rows] for name in grouping.factors], axis=0)
     known = np.all([code >= 0 for code in codes], axis=0)
     cell_of_row = _cells([np.where(known, code, 0) for code in codes], grouping.factor_levels)
     place = np.minimum(np.searchsorted(grouping.cells, cell_of_row), len(grouping.cells) - 1)

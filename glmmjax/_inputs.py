@@ -9,7 +9,7 @@ import numpy as np
 
 from glmmjax._coding import Coding, Scope, code_expression
 from glmmjax._errors import ArgumentError, DataError, did_you_mean
-from glmmjax._frames import Frame, Table, as_series, missing_in
+from glmmjax._frames import Frame, Table, as_series
 
 Input: TypeAlias = "str | np.ndarray | None"  # an expression, an array over all rows of the data, or nothing
 
@@ -76,7 +76,7 @@ def complete_rows(
 
     Raises DataError if none is left, or for the first missing value with `na_action="raise"`.
     """
-    masks = {repr(name): missing_in(table.read(name)) for name in needed}
+    masks = {repr(name): table.missing(name) for name in needed}
     masks |= {f"{name}=": np.isnan(values) for name, values in given.items()}
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     if not masks:

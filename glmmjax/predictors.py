@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._errors import ArgumentError, did_you_mean
-from glmmjax._frames import missing_in, read_table
+from glmmjax._frames import read_table
 from glmmjax._links import LINKS
 from glmmjax._precision import double_precision
 from glmmjax._special import NUMPY
@@ -139,7 +139,7 @@ def code_rows(
     def fresh_rows(name: str) -> tuple[np.ndarray, ...]:
         out = []
         for term in coded.components[name].terms:
-            missing = np.any([missing_in(table.read(factor)) for factor in term.factors], axis=0)
+            missing = np.any([table.missing(factor) for factor in term.factors], axis=0)
             out.append((term.index < 0) & ~missing[coded.rows])
         return tuple(out)
 

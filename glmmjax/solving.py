@@ -65,7 +65,8 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
     """
     check_memory(problem.model.structure, len(flat))
     with double_precision(chosen_device(control)):
-        data = jax.device_put(problem.data)
+        many = control.progress or control.optimizer != "newton" or problem.model.structure.costly
+        data = jax.device_put(problem.data) if many else problem.data  # a program that runs once takes it as it is
         modes = problem.modes if modes is None else modes
         compile_time = 0.0
         if control.optimizer != "newton":
@@ -85,9 +86,9 @@ def evaluate(problem: Problem, control: Control, flat: np.ndarray, modes: Random
 def solve_at(problem: Problem, control: Control, flat: np.ndarray, modes: Random | None = None) -> Solution:
     """What :func:`solve` would return if it stopped at the point where it begins."""
     with double_precision(chosen_device(control)):
-        data, T = jax.device_put(problem.data), np.eye(len(flat))
+        T = np.eye(len(flat))
         start = newton_start(np.asarray(flat), problem.modes if modes is None else modes)
-        state, report, seconds = _newton(problem, control, True, start, T, data, budget=1)
+        state, report, seconds = _newton(problem, control, True, start, T, problem.data, budget=1)
         state, report = to_numpy((state, report))
         return Solution(state, report, seconds)
 

@@ -1,4 +1,4 @@
-"""Expressions of columns that are plain arithmetic, worked out in NumPy as formulaic would, which takes milliseconds."""
+"""Expressions of columns that are plain arithmetic, worked out in NumPy: formulaic takes milliseconds for them."""
 
 from __future__ import annotations
 

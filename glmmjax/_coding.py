@@ -189,8 +189,9 @@ def recode(coding: Coding, frame: Frame, scope: Scope) -> np.ndarray:
                 f"Level {level!r} of {name!r} in {frame.row(first)} was not in the data of the fit, so it "
                 f"has no coefficient. Levels of the fit: {', '.join(repr(level) for level in levels)}."
             )
-        if all(isinstance(level, bool) for level in levels) and isinstance(columns[name], np.ndarray):
-            columns[name] = columns[name].astype(bool)  # 0/1 for a column that was boolean
+        column = columns[name]
+        if all(isinstance(level, bool) for level in levels) and isinstance(column, np.ndarray):
+            columns[name] = column.astype(bool)  # 0/1 for a column that was boolean
     return _finite(_materialize(coding.spec, replace(frame, columns=columns), scope, coding.where), coding, frame)
 
 
@@ -200,7 +201,8 @@ def read_column(name: str, frame: Frame, where: str) -> np.ndarray:
     Raises DataError for a column that is not numbers or not finite.
     """
     _check_type(name, frame)
-    return _finite(frame.columns[name][:, None], Coding(None, (name,), {}, (name,), where), frame)[:, 0].copy()
+    values = np.asarray(frame.columns[name])[:, None]
+    return _finite(values, Coding(None, (name,), {}, (name,), where), frame)[:, 0].copy()
 
 
 @lru_cache(maxsize=256)

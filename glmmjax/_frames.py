@@ -38,7 +38,7 @@ class Table:
     names: tuple[str, ...]
     n_rows: int
     read: Callable[[str], Series]  # the column as given, with a plain 0..n-1 index
-    factor: Callable[[str], Factor | None]  # a column of text or categories, code -1 where it is missing; None for others
+    factor: Callable[[str], Factor | None]  # a column of text or categories, code -1 where missing; None for others
     labels: Any = None
 
     def missing(self, name: str) -> np.ndarray:
@@ -272,7 +272,7 @@ def _clean(series: Series, name: str) -> Column:
     import pandas as pd
 
     dtype = series.dtype
-    kind = pd.api.types.infer_dtype(series) if dtype == object else ""
+    kind = pd.api.types.infer_dtype(series) if pd.api.types.is_object_dtype(dtype) else ""
     if pd.api.types.is_bool_dtype(dtype) or kind == "boolean":
         return series.to_numpy(bool)
     if pd.api.types.is_complex_dtype(dtype) or kind == "complex":

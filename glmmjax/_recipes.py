@@ -54,11 +54,9 @@ class Recipe:
             values.append(found)
         out = np.ones((frame.n_rows, len(self.products)))
         for j, product in enumerate(self.products):
-            for position, (piece, column) in enumerate(product):
-                if position == 0:
-                    out[:, j] = values[piece][:, column]
-                else:
-                    out[:, j] *= values[piece][:, column]
+            for position, (place, column) in enumerate(product):
+                own = values[place][:, column]
+                out[:, j] = own if position == 0 else out[:, j] * own
         return out
 
 
@@ -98,7 +96,7 @@ def signature(columns: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _piece(expression: str, reduced: bool, spec: Any, frame: Frame) -> Piece | None:
-    kind, state = spec.encoder_state[expression]
+    state = spec.encoder_state[expression][1]
     if "categories" not in state:
         return expression if arithmetic(expression, frame.columns) is not None else None
     named = _FACTOR.fullmatch(expression)

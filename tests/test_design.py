@@ -14,6 +14,7 @@ import pytest
 from formulaic import model_matrix
 from formulaic.transforms.contrasts import HelmertContrasts
 
+from glmmjax import _coding
 from glmmjax._errors import ArgumentError, DataError, FormulaError, GlmmjaxError, ResponseError
 from glmmjax.design import Component, Design, build_design, new_design
 from glmmjax.formula import parse_formula
@@ -87,6 +88,47 @@ def test_fixed_part_is_formulaics(fixed: str) -> None:
     np.testing.assert_array_equal(component.X, expected.to_numpy(dtype=float))
     assert component.columns == tuple("(Intercept)" if name == "Intercept" else name for name in expected.columns)
     assert component.X.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        "x + f",
+        "0 + f",
+        "f * flag",
+        "f:x + flag:f",
+        "x:z + I(x**2) + np_free",
+        "log(t) * f",
+        "C(h) + C(h):x",
+        "f * flag * x - x",
+    ],
+)
+def test_a_matrix_computed_from_its_recipe_is_formulaics(fixed: str) -> None:
+    first = frame().assign(np_free=1.5)
+    second = first.sample(frac=1.0, random_state=1).reset_index(drop=True).assign(x=np.linspace(-2.0, 3.0, N))
+    cond(f"y ~ {fixed}", first)
+    learned = {text for text, *_ in _coding._recipes}
+    assert any(text.replace(" ", "") == fixed.replace(" ", "") for text in learned)
+    component = cond(f"y ~ {fixed}", second)
+    _coding._recipes.clear()
+    again = cond(f"y ~ {fixed}", second)
+    assert component.columns == again.columns
+    np.testing.assert_array_equal(component.X, again.X)
+
+
+def test_a_recipe_does_not_serve_other_levels_types_or_contrasts() -> None:
+    data = frame()
+    cond("y ~ f + h", data)
+    other = data.assign(f=data["f"].replace("c", "d"), h=data["h"].astype(str))
+    assert cond("y ~ f + h", other).columns == ("(Intercept)", "f[T.b]", "f[T.d]", "h[T.2]", "h[T.3]")
+    assert cond("y ~ f", data, contrasts={"f": "sum"}).columns == ("(Intercept)", "f[S.a]", "f[S.b]")
+    assert cond("y ~ f", data).columns == ("(Intercept)", "f[T.b]", "f[T.c]")
+
+
+@pytest.mark.parametrize("fixed", ["poly(x, 2)", "scale(x)", "bs(x, df=4)", "x.clip(0)"])
+def test_what_depends_on_all_rows_is_never_computed_from_a_recipe(fixed: str) -> None:
+    cond(f"y ~ {fixed}")
+    assert fixed not in {text for text, *_ in _coding._recipes}
 
 
 def test_intercept_is_renamed_but_not_a_column_of_that_name() -> None:

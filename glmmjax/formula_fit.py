@@ -226,7 +226,9 @@ class FormulaFit(Fit):
         values = np.asarray(y, dtype=float).reshape(-1)
         if values.shape != self.design.y.shape:
             raise DataError(f"refit: the response must have {self.nobs} values, one per row used, not {len(values)}.")
-        design, family = bind(replace(self.design, y=values), self.family)
+        design, family = replace(self.design, y=values), self.family
+        if family.response != "categories":  # which stay those of this fit
+            design, family = bind(design, family)
         check_response(design, family)
         return fit_design(design, family, replace(self.options, start=self.estimates))
 

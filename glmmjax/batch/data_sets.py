@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
-from glmmjax._errors import GlmmjaxError
+from glmmjax._errors import ArgumentError, DataError, GlmmjaxError, GlmmjaxWarning
 from glmmjax._frames import read_table
-from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, unfit_batch
+from glmmjax._inputs import read_input
+from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, mark, unfit_batch
 from glmmjax.batch.lanes import DataLanes
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names
@@ -30,8 +32,9 @@ def data_batches(
     options: Options,
 ) -> list[Batch]:
     """The data sets, in batches of equal layouts and padded sizes."""
-    columns = [by] if isinstance(by, str) else list(by)
-    frame, groups = split(data, columns)
+    frame, groups = split(data, [by] if isinstance(by, str) else list(by))
+    table = read_table(frame)
+    given = {name: read_input(name, inputs[name], table) for name in ("weights", "offset")}
     formulas, family, held = read_formulas(texts, family)
     options = replace(options, fixed={**held, **options.fixed})
     sorted_lanes: dict[Any, list[tuple[int, Design, ModelData, np.ndarray, np.ndarray]]] = {}
@@ -41,12 +44,14 @@ def data_batches(
         keys.append(key)
         try:
             part = frame.iloc[rows]
-            own = {name: x[rows] if isinstance(x, np.ndarray) else x for name, x in inputs.items()}
+            own = {name: x[rows] if isinstance(x, np.ndarray) else inputs[name] for name, x in given.items()}
             design, bound = bind(
                 build_design(
                     formulas,
                     part,
                     **own,
+                    contrasts=inputs["contrasts"],
+                    na_action=inputs["na_action"],
                     response_kind=family.response,
                     without_intercept=family.without_intercept,
                     rank_deficient=options.control.rank_deficient,
@@ -96,14 +101,30 @@ def power_of_two(size: int) -> int:
 
 
 def split(data: Any, columns: list[str]) -> tuple[Any, list[tuple[Any, np.ndarray]]]:
-    """The data as a pandas frame, and the rows of each value of the columns, in the order of their appearance."""
+    """The data as a pandas frame, and the rows of each value of the columns, in the order of their appearance.
+
+    Raises:
+        ArgumentError: no column.
+        DataError: an unknown column, or no value in any row.
+    """
     import pandas as pd
 
     table = read_table(data)
+    if not columns:
+        raise ArgumentError("by= names no column: give the one whose every value is a data set of its own.")
     for name in columns:
         if name not in table.names:
             raise table.unknown(name, "by=")
     frame = pd.DataFrame({name: table.read(name) for name in table.names})
+    missing = np.any([table.missing(name) for name in columns], axis=0)
+    if missing.all():
+        raise DataError(f"by={columns!r} has no value in any row.")
+    if missing.any():
+        warnings.warn(
+            f"{missing.sum()} of {len(missing)} rows have no value of {' and '.join(columns)} and are left out.",
+            GlmmjaxWarning,
+            stacklevel=4,
+        )
     grouped = frame.groupby(columns if len(columns) > 1 else columns[0], sort=False, observed=True, dropna=True)
     return frame, [(key, np.asarray(rows)) for key, rows in grouped.indices.items()]
 
@@ -127,5 +148,6 @@ def _data_batch(
     lanes = DataLanes(layout, own, np.stack(starts), arrays, directions, designs)
     log_base = np.array([np.sum(d.weights * family.log_base(d.y, d.trials)) for d in designs])
     nobs = np.array([len(d.y) for d in designs])
+    marks = np.array([mark(d.rows, d.y, d.weights) for d in designs])
     named = tuple(keys[p] for p in positions)
-    return Batch(lanes, family, np.array(positions), named, labels, {}, log_base, nobs, options)
+    return Batch(lanes, family, np.array(positions), named, labels, {}, log_base, nobs, marks, options)

@@ -31,6 +31,8 @@ def fit_many(
     dispformula: str = "~ 1",
     weights: Any = None,
     offset: Any = None,
+    nominal: str = "~ 0",
+    na_action: str = "drop",
     contrasts: Mapping[str, Any] | None = None,
     reml: bool = False,
     priors: Mapping[str, str] | str | None = None,
@@ -58,9 +60,11 @@ def fit_many(
             its scale is ``dispformula``. Categories in ``responses`` are numbers; intervals, ``cens()``, need ``by``.
         by: instead of ``responses``, a column (or several) of ``data`` whose every value is a data set of its own.
         keys: names of the fits; default the columns' names, or 0 to m - 1.
-        trials: numbers of trials for "binomial" and its like, (n,) or (n, m), where ``responses`` counts successes.
-        ziformula, dispformula, weights, offset, contrasts, reml, priors, start, fixed, covariances, control: as in
-            :func:`glmmjax.glmm`; ``weights`` and ``offset`` are shared by all responses.
+        trials: numbers of trials for "binomial" and its like, (n,), (n, m) or a column, where ``responses`` counts
+            successes; proportions have them as ``weights``.
+        weights: as in :func:`glmmjax.glmm`, shared by all responses, or an array (n, m), each response's own.
+        ziformula, dispformula, offset, nominal, na_action, contrasts, reml, priors, start, fixed, covariances, control:
+            as in :func:`glmmjax.glmm` and :func:`glmmjax.clmm`; shared by all responses.
         progress: show a bar with the rate and the time left (needs the tqdm package).
         checkpoint: a file to which the run is saved every 20 seconds and when it is interrupted with Ctrl-C. The same
             call goes on from there, with the same results as an uninterrupted run.
@@ -93,8 +97,8 @@ def fit_many(
         raise ArgumentError(f"fit_many: the optimizer of a batch is 'newton', not {control.optimizer!r}.")
     record = resolve_family(family)
     options = Options(control, reml, priors, dict(start or {}), dict(fixed or {}), covariances)
-    texts = {"cond": formula, "disp": dispformula, "zi": ziformula}
-    inputs = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    texts = {"cond": formula, "disp": dispformula, "nominal": nominal, "zi": ziformula}
+    inputs = {"weights": weights, "offset": offset, "contrasts": contrasts, "na_action": na_action}
     if by is not None:
         if keys is not None or trials is not None:
             raise ArgumentError("fit_many: keys= and trials= go with responses=; with by= both are in the data.")

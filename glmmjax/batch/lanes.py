@@ -139,8 +139,8 @@ class Responses:
     Attributes:
         matrix: (n, m), dense or in SciPy's csc format, of any type of number; a NaN is missing.
         rows: (n,) positions in ``matrix`` of the design's rows.
-        trials: (n,), or (n, m) each lane's own.
-        weights: (n,) of the design.
+        trials: (n,), or each lane's own, with the rows of ``matrix``.
+        weights: (n,), or each lane's own, with the rows of ``matrix``.
         any_missing: whether a response is missing somewhere, which is then given the weight zero.
     """
 
@@ -155,17 +155,24 @@ class Responses:
         part = self.matrix[:, lanes]
         dense = part.toarray() if hasattr(part, "toarray") else np.asarray(part)
         y = np.ascontiguousarray(dense[self.rows].T, dtype=np.float64)
-        trials = self.trials if self.trials.ndim == 1 else np.ascontiguousarray(self.trials[self.rows][:, lanes].T)
+        trials, weights = (
+            x if x.ndim == 1 else np.ascontiguousarray(x[self.rows][:, lanes].T) for x in (self.trials, self.weights)
+        )
         if not self.any_missing:
-            return y, trials, self.weights
+            return y, trials, weights
         missing = np.isnan(y)
         first = y[np.arange(len(y)), np.argmin(missing, axis=1)]
-        return np.where(missing, first[:, None], y), trials, np.where(missing, 0.0, self.weights)
+        return np.where(missing, first[:, None], y), trials, np.where(missing, 0.0, weights)
 
     def some(self, lanes: np.ndarray) -> Responses:
         """The responses of some lanes."""
-        trials = self.trials if self.trials.ndim == 1 else self.trials[:, lanes]
-        return replace(self, matrix=self.matrix[:, lanes], trials=trials)
+        trials, weights = (x if x.ndim == 1 else x[:, lanes] for x in (self.trials, self.weights))
+        return replace(self, matrix=self.matrix[:, lanes], trials=trials, weights=weights)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the rows that count differ between lanes."""
+        return self.any_missing or self.weights.ndim == 2
 
     def lane(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """y, trials and weights (n,) of one lane."""
@@ -251,7 +258,7 @@ def response_lanes(
     varies = {
         "y": True,
         "trials": responses.trials.ndim == 2,
-        "weights": responses.any_missing,
+        "weights": responses.uneven,
         "distinct": template.distinct is not None,
     }
     runnable = np.flatnonzero(np.all(np.isfinite(starts), axis=1))

@@ -33,6 +33,7 @@ class Many:
         verdicts: what became of it.
         llf: (m,) log-likelihoods; NaN for those not fitted.
         nobs: (m,) observations used.
+        marks: (m,) numbers by which to recognize the responses and rows that were used.
         df: (m,) estimated parameters.
         reml: whether the fixed effects of the mean were integrated out.
         sd: (m, s) standard deviations of the random effects, named by ``sd_names``.
@@ -51,6 +52,7 @@ class Many:
     verdicts: Verdicts
     llf: np.ndarray
     nobs: np.ndarray
+    marks: np.ndarray
     df: np.ndarray
     reml: bool
     sd: np.ndarray
@@ -152,7 +154,7 @@ class Many:
             columns |= {"conf_low": shown(estimate - half), "conf_high": shown(estimate + half)}
         m, n_terms = estimate.shape
         frame = pd.DataFrame({name: values.reshape(-1) for name, values in columns.items()})
-        frame.insert(0, "key", np.repeat(np.array(self.keys, dtype=object), n_terms))
+        frame.insert(0, "key", np.repeat(self._index.to_numpy(dtype=object), n_terms))
         frame.insert(1, "term", np.tile(np.array(self.effect_names, dtype=object), m))
         return frame
 
@@ -192,17 +194,21 @@ class Many:
         """The joint test that several fixed effects are zero, in every fit: ``b' V^-1 b``, chi-squared.
 
         Args:
-            effects: names of the effects.
+            effects: names of the effects, or one name.
 
         Raises:
-            ArgumentError: an effect is unknown.
+            ArgumentError: an effect is unknown, or none is named.
         """
         import pandas as pd
         from scipy.stats import chi2
 
-        chosen = [int(np.flatnonzero(self._weights({name: 1.0}))[0]) for name in effects]
+        names = [effects] if isinstance(effects, str) else list(dict.fromkeys(effects))
+        if not names:
+            raise ArgumentError("wald_test: no effect is named.")
+        chosen = [int(np.flatnonzero(self._weights({name: 1.0}))[0]) for name in names]
         b, V = self.results.flat[:, self.reported[chosen]], self.vcov[:, chosen][:, :, chosen]
         known = np.all(np.isfinite(V), axis=(1, 2))
+        known[known] = np.linalg.eigvalsh(V[known])[:, 0] > 0.0  # not so where an effect was held
         statistic = np.full(len(self), np.nan)
         statistic[known] = np.einsum("mi,mi->m", b[known], np.linalg.solve(V[known], b[known][..., None])[..., 0])
         p = chi2.sf(statistic, len(chosen))
@@ -213,8 +219,8 @@ class Many:
         """The likelihood ratio test of a smaller model of the same responses, in every fit.
 
         Raises:
-            ArgumentError: the keys differ, the other model has as many parameters, or one of the two integrates over
-                other fixed effects.
+            ArgumentError: the keys or the responses differ, the other model has as many parameters, or one of the two
+                integrates over other fixed effects.
         """
         import pandas as pd
         from scipy.stats import chi2
@@ -225,6 +231,15 @@ class Many:
             raise ArgumentError(
                 "likelihood_ratio_test: restricted likelihoods of models with different fixed effects cannot be "
                 "compared: fit both with reml=False."
+            )
+        both = self.results.done & smaller.results.done
+        same = (self.nobs == smaller.nobs) & np.isclose(self.marks, smaller.marks, rtol=1e-9, atol=0.0)
+        if not np.all(same[both]):
+            first = int(np.argmin(same | ~both))
+            raise ArgumentError(
+                f"likelihood_ratio_test: the smaller model of {self.keys[first]!r} has other responses or other rows "
+                f"({smaller.nobs[first]} observations, and {self.nobs[first]} here). Rows with a missing predictor are "
+                "left out: fit both models to the rows that the larger one can use."
             )
         df = self.df - smaller.df
         if np.any(df <= 0):

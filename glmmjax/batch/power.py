@@ -145,7 +145,7 @@ def power(
         progress, executor, devices: see :func:`glmmjax.fit_many`.
 
     A replicate that did not converge counts as not rejected; how many is in the summary. One whose variance is
-    estimated at zero (singular) is tested like any other.
+    estimated at zero (singular) is tested like any other. Ctrl-C ends with the replicates that are done.
 
     Raises:
         ArgumentError: a name, a size or another argument that cannot be used.
@@ -171,11 +171,23 @@ def power(
         larger = with_design(truth, fit.design if copies is None else extended(fit.design, copies))
         Y = larger.simulate(n, seed=seed).T
         many = refit_many(larger, Y, run)
-        p_values, converged = _p_values(many, tested, copies, Y, run)
+        if not np.any(many.results.done):
+            break
+        p_values, converged, done = _p_values(many, tested, copies, Y, run)
         estimates = many.params[single].to_numpy() if single else np.full(n, np.nan)
-        points.append(PowerAt(size, p_values, converged, many.verdicts.singular, estimates))
+        point = PowerAt(size, p_values, converged, many.verdicts.singular, estimates)
+        points.append(_of_replicates(point, done))
+        if not np.all(done):
+            break
+    if not points:
+        raise KeyboardInterrupt
     effect = float(truth.params[single]) if single else np.nan
     return Power(fit.formula, _in_words(tested), effect, alpha, varied, tuple(points))
+
+
+def _of_replicates(point: PowerAt, chosen: np.ndarray) -> PowerAt:
+    own = {name: getattr(point, name)[chosen] for name in ("p_values", "converged", "singular", "estimates")}
+    return PowerAt(point.size, **own)
 
 
 def with_params(fit: FormulaFit, params: Mapping[str, Any]) -> FormulaFit:
@@ -273,14 +285,15 @@ def _plan(
 
 def _p_values(
     many: Many, tested: Test, copies: Copies | None, Y: np.ndarray, run: Run
-) -> tuple[np.ndarray, np.ndarray]:
-    """The p-values (n,), and which replicates converged in all that the test needs."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The p-values (n,), and which replicates converged, and were done at all, in all that the test needs."""
+    done = many.results.done
     if isinstance(tested, tuple):
-        return many.wald_test(tested).p_value.to_numpy(), many.verdicts.converged
+        return many.wald_test(tested).p_value.to_numpy(), many.verdicts.converged, done
     smaller = tested if copies is None else with_design(tested, extended(tested.design, copies))
     null = refit_many(smaller, Y, run)
     both = many.verdicts.converged & null.verdicts.converged
-    return many.likelihood_ratio_test(null).p_value.to_numpy(), both
+    return many.likelihood_ratio_test(null).p_value.to_numpy(), both, done & null.results.done
 
 
 def _in_words(tested: Test) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from glmmjax._errors import ArgumentError, DataError
+from glmmjax._errors import ArgumentError, DataError, did_you_mean
 from glmmjax._frames import read_table
+from glmmjax._rank import dependent_columns
 from glmmjax._response import MOST_CATEGORIES
-from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, unfit_batch
+from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, mark, unfit_batch
 from glmmjax.batch.lanes import LANES_AT_ONCE, Responses, response_lanes
 from glmmjax.batch.starts import lane_starts
 from glmmjax.design import Design, build_design
@@ -23,6 +24,7 @@ from glmmjax.layout import arrange, bucket, lay_out
 from glmmjax.start import orthonormal_scale
 
 RESPONSE = "_response"
+CLEARLY = 1e-10  # independent: the smallest eigenvalue of the correlations of columns
 
 
 def response_batches(
@@ -35,7 +37,11 @@ def response_batches(
     inputs: Mapping[str, Any],
     options: Options,
 ) -> list[Batch]:
-    """The responses as one batch; those of categories in one for every set of categories that occurs."""
+    """The responses as one batch.
+
+    Those of categories are one for every set of categories that occurs; and where responses are missing, one for every
+    set of columns that the others determine in the rows that are left.
+    """
     matrix, names = as_matrix(responses)
     left, _, right = texts["cond"].partition("~")
     if left.strip():
@@ -48,38 +54,41 @@ def response_batches(
             f"fit_many: responses of the family {family.name!r} are intervals, which responses= cannot hold: use by= "
             "with cens(y, status) in the formula."
         )
+    _check_index(data, responses)
     frame = _with_column(data, matrix.shape[0], family)
+    counts = _read_trials(trials, frame, matrix.shape, family)
+    own_weights = np.ndim(inputs["weights"]) == 2
+    weights = _numbers("weights", inputs["weights"], matrix.shape) if own_weights else None
+    if weights is not None and not np.all(weights >= 0):
+        raise DataError("weights= must not be negative, nor missing: give a missing response or a weight of zero.")
     formulas, family, held = read_formulas({**texts, "cond": f"{RESPONSE} {texts['cond'].strip()}"}, family)
     design = build_design(
         formulas,
         frame,
-        **inputs,
-        response_kind=family.response,
+        **{**inputs, "weights": None if own_weights else inputs["weights"]},
+        response_kind="real" if family.response == "trials" else family.response,
         without_intercept=family.without_intercept,
         rank_deficient=options.control.rank_deficient,
     )
-    ones = np.ones(matrix.shape[0])
-    counts = ones if trials is None else np.asarray(trials, dtype=float)
-    if counts.shape not in (ones.shape, tuple(matrix.shape)):
-        raise DataError(f"trials= has the shape {counts.shape}, but must be ({len(ones)},) or {tuple(matrix.shape)}.")
-    if trials is not None and family.response != "trials":
-        raise ArgumentError(f"trials= is for responses that count successes, not for the family {family.name!r}.")
     floating = np.issubdtype(matrix.dtype, np.floating)
     missing = floating and bool(np.isnan(matrix.data if hasattr(matrix, "toarray") else matrix).any())
-    given = counts[design.rows] if counts.ndim == 1 else counts
-    found = Responses(matrix, design.rows, given, design.weights, missing)
+    counts = np.ones(matrix.shape[0]) if counts is None else counts
+    weights = design.weights if weights is None else weights
+    found = Responses(matrix, design.rows, _of_rows(counts, design), weights, missing)
+    if family.response == "trials" and trials is None and inputs["weights"] is not None and not own_weights:
+        found = _weights_as_trials(found)
     labels = checked_keys(keys if keys is not None else names, found.size)
     options = replace(options, fixed={**held, **options.fixed})
     if family.response == "categories":
         return _batches_of_categories(design, family, found, labels, options)
-    return [prepare_responses(design, family, found, labels, options)]
+    return _batches_of_columns(design, family, found, labels, options)
 
 
 def prepare_responses(
     design: Design, family: Family, responses: Responses, keys: tuple[Any, ...], options: Options
 ) -> Batch:
     """Look over the responses of a design, and lay them out."""
-    problems, log_base, nobs = _look_over(design, family, responses)
+    problems, log_base, nobs, marks = _look_over(design, family, responses)
     good = np.array([i not in problems for i in range(responses.size)])
     some = int(np.argmax(good))
     y, trials, weights = responses.lane(some)
@@ -97,7 +106,7 @@ def prepare_responses(
     starts, T = constrained(starts, names, sizes, scale, family, options)
     lanes = response_lanes(first, layout, template, arrange(first, bucket, True), responses, starts, T)
     labels = parameter_names(design, layout, family)
-    return Batch(lanes, family, np.arange(responses.size), keys, labels, problems, log_base, nobs, options)
+    return Batch(lanes, family, np.arange(responses.size), keys, labels, problems, log_base, nobs, marks, options)
 
 
 def _batches_of_categories(
@@ -124,25 +133,156 @@ def _batches_of_categories(
         own = replace(responses, matrix=codes, rows=np.arange(len(codes)))
         names = tuple(int(value) if value == round(value) else value for value in values)
         bound, record = bind(replace(design, y=own.lane(0)[0], response_levels=names), family)
-        batch = prepare_responses(bound, record, own, tuple(keys[lane] for lane in chosen), options)
-        batches.append(replace(batch, positions=lanes))
+        for batch in _batches_of_columns(bound, record, own, tuple(keys[lane] for lane in chosen), options):
+            batches.append(replace(batch, positions=lanes[batch.positions]))
     return [*batches, unfit_batch(batches[0], problems, keys)] if problems else batches
 
 
+def _batches_of_columns(
+    design: Design, family: Family, responses: Responses, keys: tuple[Any, ...], options: Options
+) -> list[Batch]:
+    """A batch for every set of columns that earlier ones determine where responses are missing, without these."""
+    together: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for lane, dropped in enumerate(_dependent(design, responses)):
+        together.setdefault(dropped, []).append(lane)
+    batches: list[Batch] = []
+    problems: dict[int, str] = {}
+    for dropped, chosen in together.items():
+        lanes = np.array(chosen)
+        if dropped and options.control.rank_deficient == "raise":
+            names = ", ".join(repr(column) for _, column in dropped)
+            problems |= dict.fromkeys(chosen, f"{names} cannot be told from other columns in the rows with a response")
+            continue
+        own = responses if len(together) == 1 else responses.some(lanes)
+        batch = prepare_responses(_without(design, dropped), family, own, tuple(keys[i] for i in chosen), options)
+        batches.append(replace(batch, positions=lanes))
+    if not batches:
+        raise NothingToFit({keys[lane]: problem for lane, problem in problems.items()})
+    return [*batches, unfit_batch(batches[0], problems, keys)] if problems else batches
+
+
+def _dependent(design: Design, responses: Responses) -> list[tuple[tuple[str, str], ...]]:
+    """For each lane the columns, with their components, that earlier ones determine in the rows that count."""
+    found: list[tuple[tuple[str, str], ...]] = [()] * responses.size
+    for first in range(0, responses.size if responses.uneven else 0, LANES_AT_ONCE):
+        lanes = np.arange(first, min(first + LANES_AT_ONCE, responses.size))
+        counts = responses.take(lanes)[2] > 0
+        counts[~counts.any(axis=1)] = True  # not fitted anyway
+        for name, part in design.components.items():
+            for i in np.flatnonzero(~_independent(part.X, counts)):
+                columns = [part.columns[c] for c in dependent_columns(part.X[counts[i]])]
+                found[lanes[i]] += tuple((name, column) for column in columns)
+    return found
+
+
+def _independent(X: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Whether the columns of X (n, p) are clearly independent in each choice (lanes, n) of rows; (lanes,)."""
+    p = X.shape[1]
+    if p == 0:
+        return np.ones(len(counts), dtype=bool)
+    scaled = X / np.maximum(np.abs(X).max(axis=0), np.finfo(float).tiny)
+    pairs = (scaled[:, :, None] * scaled[:, None, :]).reshape(-1, p * p)
+    A = (counts.astype(float) @ pairs).reshape(-1, p, p)
+    lengths = np.sqrt(np.maximum(np.diagonal(A, axis1=1, axis2=2), np.finfo(float).tiny))
+    return np.linalg.eigvalsh(A / (lengths[:, :, None] * lengths[:, None, :]))[:, 0] > CLEARLY
+
+
+def _without(design: Design, dropped: Sequence[tuple[str, str]]) -> Design:
+    """The design without some columns, as if its own rows had determined them."""
+    parts = dict(design.components)
+    for name in dict.fromkeys(component for component, _ in dropped):
+        part = parts[name]
+        out = [column for component, column in dropped if component == name]
+        kept = [c for c, column in enumerate(part.columns) if column not in out]
+        columns = tuple(part.columns[c] for c in kept)
+        parts[name] = replace(part, X=part.X[:, kept], columns=columns, dropped=(*part.dropped, *out))
+    return replace(design, components=parts)
+
+
 def as_matrix(responses: Any) -> tuple[Any, Sequence[Any] | None]:
-    """The responses as an array or a csc matrix (n, m), and the names of the columns."""
+    """The responses as an array or a csc matrix (n, m), and the names of the columns.
+
+    Raises:
+        DataError: they are not numbers, or there are none.
+    """
     if hasattr(responses, "tocsc"):
-        return responses.tocsc(), None
-    if hasattr(responses, "columns"):
-        table = read_table(responses, "responses")
-        return np.column_stack([np.asarray(table.read(name)) for name in table.names]), list(table.names)
-    array = np.asarray(responses)
-    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        array, names = responses.tocsc(), None
+    elif hasattr(responses, "columns"):
+        array, names = _columns(responses)
+    else:
+        array, names = np.ma.filled(np.ma.asarray(responses).astype(float), np.nan), None
+        array = array if np.ma.is_masked(responses) else np.asarray(responses)
+    if array.ndim != 2 or array.dtype.kind not in "biuf" or not array.shape[1]:
         raise DataError(
             f"responses= must be numbers, a column for each fit, (n, m), but it has the shape {array.shape} and the "
             f"type {array.dtype}."
         )
-    return array, None
+    return array, names
+
+
+def _columns(responses: Any) -> tuple[np.ndarray, list[Any]]:
+    """The columns of a data frame, whatever they are called, and their names."""
+    names = list(responses.columns)
+    given = {str(i): responses.iloc[:, i] for i in range(len(names))} if hasattr(responses, "iloc") else responses
+    table = read_table(given, "responses")
+    columns = []
+    for name, own in zip(names, table.names, strict=True):
+        values = table.read(own)
+        if table.factor(own) is not None:
+            raise DataError(f"responses=: the column {name!r} holds text or categories, not numbers.")
+        plain = isinstance(values.dtype, np.dtype)
+        columns.append(values.to_numpy() if plain else values.to_numpy(np.float64, na_value=np.nan))
+    return np.column_stack(columns) if columns else np.zeros((len(responses), 0)), names
+
+
+def _check_index(data: Any, responses: Any) -> None:
+    """Raise where both are pandas frames whose rows have names that differ: rows go together by their position."""
+    named = [read_table(frame).labels for frame in (data, responses) if hasattr(frame, "iloc") and len(frame)]
+    if len(named) == 2 and all(labels is not None for labels in named) and not named[0].equals(named[1]):
+        raise DataError(
+            "responses= and data have different indexes, and their rows go together by position: write "
+            "responses.loc[data.index], or reset the index of both."
+        )
+
+
+def _numbers(name: str, given: Any, shape: tuple[int, int]) -> np.ndarray:
+    """An argument with a number for each row, (n,), or for each response, (n, m)."""
+    try:
+        numbers = np.asarray(given, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name}= must be numbers: {error}.") from error
+    if numbers.shape not in (shape[:1], shape):
+        raise DataError(f"{name}= has the shape {numbers.shape}, but must be ({shape[0]},) or {tuple(shape)}.")
+    return numbers
+
+
+def _read_trials(trials: Any, columns: Mapping[str, Any], shape: tuple[int, int], family: Family) -> np.ndarray:
+    """The numbers of trials, (n,) or (n, m), from an array or a column; ones by default."""
+    if trials is None:
+        return np.ones(shape[0])
+    if family.response != "trials":
+        raise ArgumentError(f"trials= is for responses that count successes, not for the family {family.name!r}.")
+    if isinstance(trials, str) and trials not in columns:
+        raise DataError(f"Unknown column {trials!r} in trials=. {did_you_mean(trials, columns)}")
+    return _numbers("trials", columns[trials] if isinstance(trials, str) else trials, shape)
+
+
+def _of_rows(values: np.ndarray, design: Design) -> np.ndarray:
+    return values[design.rows] if values.ndim == 1 else values
+
+
+def _weights_as_trials(found: Responses) -> Responses:
+    """Zeros and ones, or proportions, with whole-number weights: these are the trials, as in a single fit."""
+    weights = found.weights
+    if not np.all((weights >= 1) & (weights == np.round(weights))):
+        return found
+    matrix = found.matrix.toarray() if hasattr(found.matrix, "toarray") else found.matrix
+    successes = matrix[found.rows] * weights[:, None]
+    whole = np.round(successes)
+    near = np.abs(successes - whole) <= np.minimum(1e-6 * weights, 1e-3)[:, None]
+    return Responses(
+        np.where(near, whole, successes), np.arange(len(weights)), weights, np.ones_like(weights), found.any_missing
+    )
 
 
 def _with_column(data: Any, n: int, family: Family) -> dict[str, Any]:
@@ -169,15 +309,19 @@ def checked_keys(keys: Sequence[Any] | None, m: int) -> tuple[Any, ...]:
     return found
 
 
-def _look_over(design: Design, family: Family, responses: Responses) -> tuple[dict[int, str], np.ndarray, np.ndarray]:
-    """Why lanes cannot be fitted, and for the others ``log_base`` and the number of observations."""
+def _look_over(
+    design: Design, family: Family, responses: Responses
+) -> tuple[dict[int, str], np.ndarray, np.ndarray, np.ndarray]:
+    """Why lanes cannot be fitted, and for the others ``log_base``, the number of observations and the marks."""
     problems: dict[int, str] = {}
     log_base, nobs = np.full(responses.size, np.nan), np.zeros(responses.size, dtype=int)
+    marks = np.full(responses.size, np.nan)
     for begin in range(0, responses.size, LANES_AT_ONCE):
         lanes = np.arange(begin, min(begin + LANES_AT_ONCE, responses.size))
         y, trials, weights = responses.take(lanes)
         weights = np.broadcast_to(weights, y.shape)
         nobs[lanes] = np.sum(weights > 0, axis=1)
+        marks[lanes] = mark(design.rows, y, weights)
         with np.errstate(all="ignore"):
             inside = np.asarray(family.in_support(y, trials)) | (weights == 0)
             log_base[lanes] = np.sum(np.where(weights > 0, weights * family.log_base(y, trials), 0.0), axis=1)
@@ -192,4 +336,4 @@ def _look_over(design: Design, family: Family, responses: Responses) -> tuple[di
                 )
             elif family.zero_inflated and not family.has_zeros and not np.any(y[i] * weights[i]):
                 problems[int(lane)] = "zero in every row: there is nothing behind the hurdle"
-    return problems, log_base, nobs
+    return problems, log_base, nobs, marks

@@ -8,8 +8,10 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from glmmjax._errors import ArgumentError
@@ -37,14 +39,14 @@ class Run:
     executor: Any = None
     devices: Sequence[Any] | None = None
 
-    def check(self, batches: list[Batch]) -> None:
+    def check(self) -> None:
         """Raise where these cannot be done together.
 
         Raises:
             ArgumentError: which, and the remedy.
         """
-        if self.checkpoint is not None and len(batches) > 1:
-            raise ArgumentError("checkpoint= needs one layout for all data sets: use it with responses=.")
+        if self.checkpoint is not None and not Path(self.checkpoint).absolute().parent.is_dir():
+            raise ArgumentError(f"checkpoint: there is no folder {str(Path(self.checkpoint).parent)!r}: make it first.")
         if self.executor is not None and self.checkpoint is not None:
             raise ArgumentError("checkpoint= is for a run in this process: leave out executor=.")
         if self.devices is not None and self.executor is not None:
@@ -66,7 +68,7 @@ def run_batches(
     run: Run,
 ) -> Many:
     """Run batches and put their results together in the order of the keys."""
-    run.check(batches)
+    run.check()
     prepared = time.perf_counter()
     chosen = [np.array([i for i in range(len(b.keys)) if i not in b.problems], dtype=int) for b in batches]
     with progress_bar(sum(map(len, chosen)), run.progress) as show:
@@ -95,11 +97,17 @@ def _run_here(
 ) -> tuple[list[LaneResults], list[dict[int, str]], float]:
     """Run the chosen lanes in this process, batch by batch."""
     compile_time, done, results = 0.0, 0, []
-    for batch, some in zip(batches, chosen, strict=True):
-        mark = "" if run.checkpoint is None else _fingerprint(batch)
-        device = chosen_device(options.control)
-        report, devices = _from(show, done), tuple(run.devices or (() if device is None else (device,)))
-        own, seconds = run_lanes(batch.lanes, some, options.control, report, run.checkpoint, mark, devices)
+    device = chosen_device(options.control)
+    devices = tuple(run.devices or (() if device is None else (device,)))
+    interrupted = False
+    for position, (batch, some) in enumerate(zip(batches, chosen, strict=True)):
+        some = some[:0] if interrupted else some
+        # a file for each batch, the first under the name that was given
+        file = None if run.checkpoint is None else Path(f"{run.checkpoint}{f'.{position}' if position else ''}")
+        fingerprint = "" if file is None else _fingerprint(batch, len(devices))
+        report = _from(show, done)
+        own, seconds = run_lanes(batch.lanes, some, options.control, report, file, fingerprint, devices)
+        interrupted = interrupted or not np.all(own.done[some])
         compile_time += seconds
         done += len(some)
         results.append(own)
@@ -110,16 +118,20 @@ def _from(show: Callable[[int, int], None] | None, before: int) -> Callable[[int
     return None if show is None else lambda done, total: show(before + done, total)
 
 
-def _fingerprint(batch: Batch) -> str:
-    """A digest of the model, the data and the responses."""
-    described = repr((batch.lanes.layout, batch.names, batch.keys, batch.options))
+def _fingerprint(batch: Batch, n_devices: int) -> str:
+    """A digest of all that a run depends on: the model, the data, the start values, the number of slots."""
+    lanes = batch.lanes
+    described = repr((lanes.layout, batch.names, batch.keys, batch.options, n_devices))
     digest = hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", described).encode())
-    for lane in range(batch.lanes.size):
-        if lane not in batch.problems:
-            digest.update(batch.lanes.data(lane).y.tobytes())
-            digest.update(batch.lanes.starts[lane].tobytes())
-    for part in batch.lanes.design(0).components.values():
-        digest.update(np.ascontiguousarray(part.X).tobytes() + part.offset.tobytes())
+
+    def note(tree: Any) -> None:
+        for leaf in jax.tree.leaves(tree):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+
+    runnable = [lane for lane in range(lanes.size) if lane not in batch.problems]
+    note([lanes.data(lane) for lane in runnable[:1]])
+    for lane in runnable:
+        note((lanes.arrays(np.array([lane])), lanes.starts[lane]))
     return digest.hexdigest()
 
 
@@ -133,13 +145,13 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
     vcov = np.full((m, k, k), np.nan)
     status = np.full(m, "", dtype=object)
     flags = {name: np.zeros(m, dtype=bool) for name in ("converged", "singular", "separated")}
-    llf, nobs, sigma = np.full(m, np.nan), np.zeros(m, dtype=int), np.ones(m)
+    llf, nobs, sigma, marks = np.full(m, np.nan), np.zeros(m, dtype=int), np.ones(m), np.full(m, np.nan)
     labels = tuple(dict.fromkeys(name for batch, _, _ in parts for name in _sd_names(batch)))
     df = np.zeros(m, dtype=int)
     sd = np.full((m, len(labels)), np.nan)
     keys: list[Any] = [None] * m
-    home: dict[int, tuple[Batch, int]] = {}
-    for batch, own, verdicts in parts:
+    home: dict[int, tuple[int, int]] = {}
+    for place_of_batch, (batch, own, verdicts) in enumerate(parts):
         at, columns = batch.positions, np.array([names.index(name) for name in batch.names])
         place = np.ix_(at, columns)
         results.flat[place], results.gradient[place] = own.flat, own.gradient
@@ -150,7 +162,7 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
         status[at] = verdicts.status
         for name, flag in flags.items():
             flag[at] = getattr(verdicts, name)
-        nobs[at] = batch.nobs
+        nobs[at], marks[at] = batch.nobs, batch.marks
         llf[at] = batch.log_base - own.value - _log_priors(batch, own)
         done = own.done
         df[at] = batch.lanes.df
@@ -159,14 +171,7 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
             sd[np.ix_(at[done], own_sds)] = _standard_deviations(batch, own.flat[done])
             sigma[at[done]] = _dispersions(batch, own.flat[done])
         for lane, position in enumerate(at):
-            keys[position], home[int(position)] = batch.keys[lane], (batch, lane)
-    flat = results.flat
-
-    def rebuild(position: int) -> FormulaFit:
-        batch, lane = home[position]
-        columns = [names.index(name) for name in batch.names]
-        return _whole(batch, lane, flat[position, columns])
-
+            keys[position], home[int(position)] = batch.keys[lane], (place_of_batch, lane)
     shown = set().union(*(_reported(batch) for batch, _, _ in parts))
     reported = np.array([i for i, name in enumerate(names) if name in shown], dtype=int)
     return Many(
@@ -180,13 +185,14 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
         verdicts=Verdicts(status, flags["converged"], flags["singular"], flags["separated"], vcov),
         llf=llf,
         nobs=nobs,
+        marks=marks,
         df=df,
         reml=parts[0][0].options.reml,
         sd=sd,
         sd_names=labels,
         sigma=sigma,
         timings=timings,
-        rebuild=rebuild,
+        rebuild=Rebuild(tuple(batch for batch, _, _ in parts), home, names, results.flat),
     )
 
 
@@ -197,6 +203,27 @@ def _reported(batch: Batch) -> set[str]:
     disp = design.components.get("disp")
     constant = disp is not None and disp.columns == ("(Intercept)",) and not disp.terms
     return {name for name in batch.names[:p] if not (constant and name == "disp:(Intercept)")}
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuild:
+    """The whole fit of the lane at some position among all keys; picklable.
+
+    Attributes:
+        batches: all of them.
+        home: position -> the number of the batch and the lane in it.
+        names, flat: of the parameters of all fits, and their estimates (m, k).
+    """
+
+    batches: tuple[Batch, ...]
+    home: Mapping[int, tuple[int, int]]
+    names: tuple[str, ...]
+    flat: np.ndarray
+
+    def __call__(self, position: int) -> FormulaFit:
+        number, lane = self.home[position]
+        batch = self.batches[number]
+        return _whole(batch, lane, self.flat[position, [self.names.index(name) for name in batch.names]])
 
 
 def _whole(batch: Batch, lane: int, flat: np.ndarray) -> FormulaFit:

@@ -113,6 +113,8 @@ def _counted(family: Family, y: np.ndarray) -> np.ndarray:
 def _solve(X: np.ndarray, w: np.ndarray, z: np.ndarray) -> np.ndarray:
     """The weighted least squares coefficients (lanes, p); NaN where they are not finite."""
     p = X.shape[1]
+    if p == 0:
+        return np.zeros((len(w), 0))
     pairs = (X[:, :, None] * X[:, None, :]).reshape(len(X), p * p)
     A = (w @ pairs).reshape(-1, p, p)
     b = (w * z) @ X

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TABLES = ("tidy", "glance")
 NOT_OF_A_TASK = ("by", "keys", "progress", "checkpoint", "executor", "devices")
+GLANCE = ("nobs", "df", "llf", "aic", "sigma", "iterations", "converged")  # without the standard deviations
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 OPTIONS = tuple(name for name in inspect.signature(fit_many).parameters if name not in NOT_OF_A_TASK)[4:]
 
@@ -129,7 +130,7 @@ class ManyTask:
 
         keys = np.empty(len(problems), dtype=object)
         keys[:] = list(problems)
-        columns = pd.DataFrame({"key": keys}).reindex(columns=["key", *(TIDY if self.table == "tidy" else ())])
+        columns = pd.DataFrame({"key": keys}).reindex(columns=["key", *(TIDY if self.table == "tidy" else GLANCE)])
         return self._keyed(columns.assign(status=[f"not fitted: {reason}" for reason in problems.values()]))
 
     def _keyed(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -107,7 +107,9 @@ def pieces(chosen: np.ndarray, total: int, n_workers: int) -> list[np.ndarray]:
 def workers(executor: Any) -> int:
     """How many workers an executor has; as many as there are processors where it does not say."""
     found = getattr(executor, "_max_workers", None) or getattr(executor, "_processes", None)
-    return found if isinstance(found, int) else os.cpu_count() or 1
+    if found is None and callable(getattr(executor, "nthreads", None)):  # a Dask client: threads by worker
+        found = len(executor.nthreads())
+    return found if isinstance(found, int) and found > 0 else os.cpu_count() or 1
 
 
 def check_executor(executor: Any) -> None:

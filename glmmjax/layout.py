@@ -159,7 +159,7 @@ def lay_out(
         offset={name: part.offset[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
         Z=tuple(np.ascontiguousarray(term.Z[rows].T) for _, term in design.terms),
         members=members,
-        distinct=_distinct(y, trials, weights, size) if shared else None,
+        distinct=_distinct(y, trials, weights) if shared else None,
         priors=numbers,
     )
     n_psi = 0 if family.shape is None else len(family.shape.start(design.y, design.trials))
@@ -213,11 +213,23 @@ def _names(design: Design, placed: list[TermLayout]) -> tuple[dict[str, tuple[st
     return columns, terms, design.components["cond"].X
 
 
-def _distinct(y: Array, trials: Array, weights: Array, size: Callable[[int], int]) -> tuple[Array, Array, Array]:
+FEWEST_DISTINCT = 32
+
+
+def room_for_distinct(count: int, n: int) -> int:
+    """The padded number of distinct responses in n rows: coarse, as it changes with every response.
+
+    >>> [room_for_distinct(count, 640) for count in (3, 33, 600)]
+    [32, 64, 640]
+    """
+    return min(n, max(FEWEST_DISTINCT, 1 << (count - 1).bit_length()))
+
+
+def _distinct(y: Array, trials: Array, weights: Array) -> tuple[Array, Array, Array]:
     """The distinct responses (y, trials) with the sum of the weights of their rows, padded."""
     values, back = np.unique(np.stack([y, trials]), axis=1, return_inverse=True)
     count = np.bincount(back.reshape(-1), weights, minlength=values.shape[1])
-    spare = size(values.shape[1]) - values.shape[1]
+    spare = room_for_distinct(values.shape[1], len(y)) - values.shape[1]
     y, trials = np.pad(values, ((0, 0), (0, spare)), mode="edge")
     return y, trials, np.pad(count, (0, spare))
 

@@ -49,8 +49,6 @@ def newton_program(
 
     With ``exact`` every evaluation has the exact Hessian; otherwise it is updated from the gradients.
     """
-    global traces
-    traces += 1
     model = source[0](source[1])
 
     def derivatives(flat: Array, modes: Random, last: NewtonState) -> Marginal:
@@ -162,6 +160,8 @@ def _made(
         executable = compilation_cache.read(program, static, (signature, quick))
         if executable is not None:
             return executable, quick
+    global traces
+    traces += 1
     lowered = jax.jit(partial(program, *static)).lower(*arguments)
     executable = lowered.compile() if in_full else lowered.compile(compiler_options=QUICK)
     compilation_cache.write(program, static, (signature, not in_full), executable)

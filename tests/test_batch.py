@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +258,90 @@ def test_adjusted_p_values_are_those_of_scipy() -> None:
     np.testing.assert_allclose(adjust(p), stats.false_discovery_control(p))
 
 
+def test_weights_of_each_response(data: pd.DataFrame, Y: np.ndarray) -> None:
+    """Weights repeat rows, and a weight of zero leaves one out."""
+    weights = np.random.default_rng(2).integers(0, 3, size=(len(data), 2)).astype(float)
+    many = gj.fit_many("~ mined + (1 | site)", data, Y[:, :2], "poisson", weights=weights)
+    for lane in range(2):
+        rows = np.repeat(np.arange(len(data)), weights[:, lane].astype(int))
+        fit = single(data.iloc[rows], Y[rows, lane], "poisson", "~ mined + (1 | site)")
+        assert many.llf[lane] == pytest.approx(fit.llf, abs=1e-8)
+        np.testing.assert_allclose(many.params.loc[lane], fit.params, atol=1e-6)
+    assert many[0].llf == pytest.approx(many.llf[0], abs=1e-8)
+
+
+def test_a_level_that_only_missing_responses_had_costs_its_column(data: pd.DataFrame, Y: np.ndarray) -> None:
+    some = Y[:, :3].astype(float)
+    gone = (data["spp"] == "GP").to_numpy()
+    some[gone, 1] = np.nan
+    many = gj.fit_many("~ spp + (1 | site)", data, some, "poisson")
+    fit = single(data[~gone], some[~gone, 1], "poisson", "~ spp + (1 | site)")
+    assert many.llf[1] == pytest.approx(fit.llf, abs=1e-8) and many.df[1] == fit.df and many.converged[1]
+    assert np.isnan(many.params.loc[1, "spp[T.GP]"])
+    np.testing.assert_allclose(many.bse.loc[1].dropna(), fit.bse, rtol=1e-4)
+    assert many[1].llf == pytest.approx(fit.llf, abs=1e-8)
+    strict = gj.Control(rank_deficient="raise")
+    assert "'spp[T.GP]' cannot be told" in gj.fit_many("~ spp", data, some, "poisson", control=strict).status[1]
+
+
+def test_proportions_have_their_trials_as_weights() -> None:
+    cbpp = gj.datasets.load("cbpp")
+    fit = gj.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp, "binomial")
+    share = (cbpp["incidence"] / cbpp["size"]).to_numpy()[:, None]
+    for given in (
+        {"responses": share, "weights": "size"},
+        {"responses": cbpp[["incidence"]], "trials": "size"},
+    ):
+        assert gj.fit_many("~ period + (1 | herd)", cbpp, family="binomial", **given).llf[0] == pytest.approx(fit.llf)
+
+
+def test_responses_of_every_kind_of_frame(data: pd.DataFrame, Y: np.ndarray) -> None:
+    known = gj.fit_many("~ mined", data, Y[:, :2], "poisson").llf
+    numbered = pd.DataFrame(Y[:, :2], index=data.index)
+    assert gj.fit_many("~ mined", data, numbered, "poisson").keys == (0, 1)
+    masked = np.ma.masked_array(Y[:, :2], mask=Y[:, :2] > 7)
+    missing = np.where(Y[:, :2] > 7, np.nan, Y[:, :2])
+    with_mask, with_nan = (gj.fit_many("~ mined", data, given, "poisson").llf for given in (masked, missing))
+    np.testing.assert_array_equal(with_mask, with_nan)
+    assert np.all(with_mask != known)
+    moved = data.set_index(np.arange(len(data)) + 1)
+    with pytest.raises(gj.DataError, match="different indexes"):
+        gj.fit_many("~ mined", moved, numbered.set_index(np.arange(len(data)) + 2), "poisson")
+    np.testing.assert_array_equal(gj.fit_many("~ mined", moved, numbered.set_index(moved.index), "poisson").llf, known)
+
+
+def test_likelihood_ratio_tests_know_their_data(data: pd.DataFrame, Y: np.ndarray) -> None:
+    short = data.assign(DOP=data["DOP"].mask(np.arange(len(data)) < 50))
+    larger, smaller = (gj.fit_many(f"~ {right}", short, Y[:, :2], "poisson") for right in ("DOP", "1"))
+    with pytest.raises(gj.ArgumentError, match="other rows"):
+        larger.likelihood_ratio_test(smaller)
+    with pytest.raises(gj.ArgumentError, match="other responses"):
+        gj.fit_many("~ mined", data, Y[:, :2], "poisson").likelihood_ratio_test(
+            gj.fit_many("~ 1", data, Y[:, 1::-1], "poisson")
+        )
+
+
+def test_several_columns_as_keys(data: pd.DataFrame, tmp_path: Path) -> None:
+    some = data.assign(spp=data["spp"].where(data["spp"].isin(["PR", "DM"])))
+    with pytest.warns(gj.GlmmjaxWarning, match="have no value of spp and mined"):
+        many = gj.fit_many("count ~ cover", some, by=["spp", "mined"], family="poisson", weights=[1.0] * len(data))
+    assert set(many.tidy()["key"]) == set(many.keys) and ("PR", "yes") in many.keys
+    assert pickle.loads(pickle.dumps(many))[("PR", "no")].llf == pytest.approx(many.llf[many.keys.index(("PR", "no"))])
+
+
+def test_no_fixed_effects(data: pd.DataFrame, Y: np.ndarray) -> None:
+    many = gj.fit_many("~ 0 + (1 | site)", data, Y[:, :2], "poisson")
+    assert many.llf[0] == pytest.approx(single(data, Y[:, 0], "poisson", "~ 0 + (1 | site)").llf, abs=1e-8)
+
+
+def test_thresholds_with_effects_of_their_own() -> None:
+    wine = gj.datasets.load("wine")
+    fit = gj.clmm("rating ~ temp + (1 | judge)", wine, nominal="~ contact")
+    many = gj.fit_many("~ temp + (1 | judge)", wine, wine[["rating"]], "cumulative", nominal="~ contact")
+    assert many.llf[0] == pytest.approx(fit.llf, abs=1e-8)
+    assert fit.refit(fit.design.y).llf == pytest.approx(fit.llf, abs=1e-8)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -271,6 +358,14 @@ def test_adjusted_p_values_are_those_of_scipy() -> None:
         ({"control": gj.Control(optimizer="scipy-bfgs")}, "optimizer of a batch"),
         ({"control": gj.Control(device="elsewhere")}, "device 'elsewhere' is not there"),
         ({"start": {"gamma": 1.0}}, "no parameters are called"),
+        ({"responses": np.ones((644, 0))}, "a column for each fit"),
+        ({"responses": pd.DataFrame({"a": ["x"] * 644})}, "the column 'a' holds text"),
+        ({"weights": np.ones((644, 3))}, "weights= has the shape"),
+        ({"weights": -np.ones((644, 2))}, "must not be negative"),
+        ({"family": "binomial", "trials": "size"}, "Unknown column 'size' in trials="),
+        ({"checkpoint": "/nowhere/at/all"}, "there is no folder"),
+        ({"responses": None, "by": [], "formula": "count ~ mined"}, "names no column"),
+        ({"responses": None, "by": "spp", "formula": "count ~ mined", "weights": np.ones(3)}, "weights= has 3 values"),
     ],
 )
 def test_bad_input(data: pd.DataFrame, Y: np.ndarray, change: dict[str, Any], message: str) -> None:
@@ -323,6 +418,34 @@ def test_a_checkpoint_of_something_else_is_refused(data: pd.DataFrame, Y: np.nda
     file.write_bytes(b"something")
     with pytest.raises(gj.ArgumentError, match="not a checkpoint"):
         gj.fit_many("~ mined", data, Y[:, :2], "poisson", checkpoint=file)
+
+
+def test_a_checkpoint_knows_the_weights_and_every_layout(data: pd.DataFrame, Y: np.ndarray, tmp_path: Path) -> None:
+    file = tmp_path / "run"
+    gj.fit_many("~ mined", data, Y[:, :2], "poisson", checkpoint=file, start={"beta": [0.0, 0.0]})
+    with pytest.raises(gj.ArgumentError, match="other data or another model"):
+        twice = np.full(len(data), 2.0)
+        gj.fit_many("~ mined", data, Y[:, :2], "poisson", checkpoint=file, start={"beta": [0.0, 0.0]}, weights=twice)
+    by = {"by": "spp", "family": "poisson", "checkpoint": tmp_path / "by"}
+    ragged = data[(data["spp"] == "PR") | (np.arange(len(data)) % 3 == 0)]  # two sizes of data sets
+    first = gj.fit_many("count ~ mined", ragged, **by)
+    assert (tmp_path / "by.1").exists()
+    np.testing.assert_array_equal(gj.fit_many("count ~ mined", ragged, **by).llf, first.llf)
+
+
+def test_an_interrupt_ends_everything(data: pd.DataFrame, monkeypatch: Any) -> None:
+    """Also the batches and sizes that had not begun."""
+
+    @contextmanager
+    def pressed() -> Iterator[Callable[[], bool]]:
+        yield lambda: True
+
+    fit = gj.glmm("count ~ mined + (1 | site)", data, "poisson")
+    monkeypatch.setattr(engine, "interruptible", pressed)
+    many = gj.fit_many("count ~ mined", data[(data["spp"] == "PR") | (data.index % 3 == 0)], by="spp", family="poisson")
+    assert all(many.status == "not fitted: the run was interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        gj.power(fit, test=fit.params.index[1], n=5)
 
 
 def test_progress_is_shown(data: pd.DataFrame, Y: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:

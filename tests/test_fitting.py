@@ -48,6 +48,19 @@ def test_the_same_structure_is_not_traced_again(salamanders: pd.DataFrame, count
     assert fits[1].nobs == len(other) - 2
 
 
+def test_other_counts_of_the_same_model_are_not_traced_again(salamanders: pd.DataFrame) -> None:
+    """Also where the number of distinct counts is part of the program, alone and in batches."""
+    fit = gj.glmm(FORMULA, salamanders, "nbinom2")
+    Y = fit.simulate(8, seed=1).T
+    fits = [fit.refit(y) for y in Y.T]
+    assert len({len(np.unique(y)) for y in Y.T}) > 3 and all(again.timings["compile"] == 0.0 for again in fits)
+    right = "~" + FORMULA.partition("~")[2]
+    gj.fit_many(right, salamanders, Y[:, :4], "nbinom2")
+    before = programs.traces
+    assert gj.fit_many(right, salamanders, Y[:, 4:], "nbinom2").timings["compile"] < 0.05
+    assert programs.traces == before
+
+
 def test_only_the_last_programs_are_kept(counts: gj.Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "MAX_PROGRAMS", 1)
     monkeypatch.setattr(programs, "_compiled", programs.OrderedDict())

@@ -12,7 +12,7 @@ import numpy as np
 
 from glmmjax.design import Design
 from glmmjax.hessians import zeros
-from glmmjax.layout import Arrangement, Layout, ModelData, bucket, group_counts
+from glmmjax.layout import Arrangement, Layout, ModelData, group_counts, room_for_distinct
 from glmmjax.model import joint_model
 from glmmjax.optimizer import NewtonState, newton_start
 from glmmjax.programs import Source
@@ -262,7 +262,7 @@ def response_lanes(
         "distinct": template.distinct is not None,
     }
     runnable = np.flatnonzero(np.all(np.isfinite(starts), axis=1))
-    n_distinct = bucket(most_distinct(responses, runnable)) if varies["distinct"] else 0
+    n_distinct = room_for_distinct(most_distinct(responses, runnable), len(template.y)) if varies["distinct"] else 0
     own = frozenset(name for name, does in varies.items() if does)
     return ResponseLanes(layout, own, starts, design, template, order, responses, T, n_distinct)
 

@@ -125,8 +125,15 @@ def _column(text: str, frame: Frame) -> Column | None:
 def _categories(text: str, frame: Frame, scope: Scope, weights: np.ndarray) -> Response:
     """The number of each row's category among those that occur, in the order declared, or sorted."""
     column = _column(text, frame)
+    notes: list[str] = []
     if isinstance(column, Factor):
-        declared, codes = column.levels, column.codes
+        name = tokenize(text)[0].name
+        given = frame.table.factor(name)
+        declared = column.levels if given is None else given.levels
+        codes = np.array([declared.index(level) for level in column.levels])[column.codes]
+        if not column.declared:
+            listed = ", ".join(map(repr, declared[:8])) + (", ..." if len(declared) > 8 else "")
+            notes.append(f"Categories of {text!r} in the order of the alphabet: {listed}.")
     else:
         values = _numbers(text, frame, scope, False)[0]
         whole = bool(np.all(values == np.round(values)))
@@ -137,7 +144,7 @@ def _categories(text: str, frame: Frame, scope: Scope, weights: np.ndarray) -> R
         codes = np.searchsorted(numbers, values)
     occurs = np.bincount(codes, minlength=len(declared)) > 0
     absent = [repr(level) for level, there in zip(declared, occurs, strict=True) if not there]
-    notes = (f"Categories of {text!r} that do not occur were left out: {', '.join(absent[:5])}.",) if absent else ()
+    notes += [f"Categories of {text!r} that do not occur were left out: {', '.join(absent[:5])}."] if absent else []
     levels = tuple(level for level, there in zip(declared, occurs, strict=True) if there)
     if len(levels) < 2:
         raise ResponseError(
@@ -150,7 +157,7 @@ def _categories(text: str, frame: Frame, scope: Scope, weights: np.ndarray) -> R
             f"{MOST_CATEGORIES}. Use a family of numbers, such as 'gaussian', or fewer categories."
         )
     position = np.cumsum(occurs) - 1
-    return Response(position[codes].astype(float), np.ones(frame.n_rows), weights, levels, notes)
+    return Response(position[codes].astype(float), np.ones(frame.n_rows), weights, levels, tuple(notes))
 
 
 def _intervals(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) -> tuple[np.ndarray, np.ndarray]:

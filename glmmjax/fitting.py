@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from glmmjax._errors import ArgumentError, ResponseError, did_you_mean
+from glmmjax._rank import dependent_columns
 from glmmjax.constraints import constrain
 from glmmjax.control import Control, checked_control
 from glmmjax.covariance import Covariance
@@ -257,8 +258,24 @@ def bind(design: Design, family: Family) -> tuple[Design, Family]:
     return replace(design, components={c: parts[c] for c in in_order}, formulas=formulas), family
 
 
+def _check_thresholds(design: Design) -> None:
+    """Raise where an effect that is the same for all thresholds is also there for each of them."""
+    nominal = design.components.get("nominal1")
+    if nominal is None:
+        return
+    cond, p = design.components["cond"], nominal.X.shape[1]
+    dependent = dependent_columns(np.column_stack([np.ones(design.n), nominal.X, cond.X]))
+    twice = [cond.columns[column - 1 - p] for column in dependent if column > p]
+    if twice:
+        raise ArgumentError(
+            f"nominal: the effect of {', '.join(map(repr, twice))} on all thresholds alike cannot be told from its "
+            "effects on each of them: leave it out of the formula, or out of nominal=."
+        )
+
+
 def check_response(design: Design, family: Family) -> None:
     """Raise where the response is outside the support of the family, or an effect is not identified."""
+    _check_thresholds(design)
     inside = family.in_support(design.y, design.trials)
     if not np.all(inside):
         first = int(np.argmin(inside))

@@ -218,6 +218,8 @@ class FormulaFit(Fit):
     def refit(self, y: Any) -> FormulaFit:
         """The same model fitted to another response (nobs,), starting from these estimates.
 
+        Categories are given by their numbers, from 0, and the response of a censored family is taken as observed.
+
         Raises:
             DataError: the response has the wrong length.
         """
@@ -227,7 +229,15 @@ class FormulaFit(Fit):
         if values.shape != self.design.y.shape:
             raise DataError(f"refit: the response must have {self.nobs} values, one per row used, not {len(values)}.")
         design, family = replace(self.design, y=values), self.family
-        if family.response != "categories":  # which stay those of this fit
+        if family.response == "interval":
+            design = replace(design, trials=values.copy())
+        if family.response == "categories":  # which stay those of this fit
+            if not np.all(np.isin(values, np.arange(len(family.categories)))):
+                raise DataError(
+                    f"refit: the response must be numbers of categories, 0 to {len(family.categories) - 1}, as "
+                    f"simulate() gives them: 0 is {family.categories[0]!r}."
+                )
+        else:
             design, family = bind(design, family)
         check_response(design, family)
         return fit_design(design, family, replace(self.options, start=self.estimates))

@@ -19,6 +19,7 @@ from glmmjax.design import Component, Design, Term
 from glmmjax.families import Family
 from glmmjax.grouping import choose_structure
 from glmmjax.hessians import Level, Membership, RowStructure, Runs
+from glmmjax.priors import Matrix as PriorMatrix
 from glmmjax.priors import Prior, read_priors
 from glmmjax.priors import Term as PriorTerm
 
@@ -150,7 +151,7 @@ def lay_out(
         members = Membership((order.runs,), {})
     y, trials = design.y[rows], design.trials[rows]
     shared = family.shared_nll is not None and not varies.get("disp", False)
-    read, numbers = read_priors(priors, *_names(design, placed))
+    read, numbers = read_priors(priors, _matrices(design, family), _prior_terms(design, placed))
     data = ModelData(
         y=y,
         trials=trials,
@@ -202,15 +203,24 @@ def arrange(design: Design, size: Callable[[int], int], in_runs: bool) -> Arrang
     return Arrangement(np.where(rows < n, rows, 0), rows < n, None)
 
 
-def _names(design: Design, placed: list[TermLayout]) -> tuple[dict[str, tuple[str, ...]], list[PriorTerm], np.ndarray]:
-    """What priors can be about: the columns of each block of fixed effects, the terms, the matrix of the mean."""
-    columns = {beta_name(name): part.columns for name, part in design.components.items()}
+def _matrices(design: Design, family: Family) -> dict[str, PriorMatrix]:
+    """The fixed effects that priors can be about, by block."""
+    each_category = family.predictors if family.response == "categories" and family.shape is None else ()
+    return {
+        beta_name(name): PriorMatrix(
+            part.columns, part.X, name != "disp" and family.link.name != "identity", name in each_category
+        )
+        for name, part in design.components.items()
+    }
+
+
+def _prior_terms(design: Design, placed: list[TermLayout]) -> list[PriorTerm]:
+    """The random-effects terms that priors can be about."""
     firsts = np.cumsum([0, *(term.n_theta for term in placed)])
-    terms = [
+    return [
         PriorTerm(term.group, term.columns, int(first), own.n_theta, own.covariance.correlated)
         for (_, term), own, first in zip(design.terms, placed, firsts, strict=False)
     ]
-    return columns, terms, design.components["cond"].X
 
 
 FEWEST_DISTINCT = 32

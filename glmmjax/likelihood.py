@@ -31,7 +31,7 @@ from glmmjax.likelihood_inputs import (
 )
 from glmmjax.observations import ObservationData, ObservationSpec, observation_model
 from glmmjax.promises import Promise, Storage, path_name, store
-from glmmjax.scrutiny import check_number, check_start, name_weak_effects, warn_of_captured
+from glmmjax.scrutiny import check_number, check_promise, check_start, name_weak_effects, warn_of_captured
 from glmmjax.solving import Problem, check_memory, solve
 from glmmjax.verdict import judge_likelihood
 
@@ -104,7 +104,8 @@ def fit(
     for name, function in (("report", report), ("simulate", simulate)):
         if function is not None:
             check_callable(name, function)
-    params, random, data = as_start("params", params), as_start("random", random or {}), as_data(data)
+    random = as_start("random", {} if random is None else random)
+    params, data = as_start("params", params), as_data(data)
     outer, border = _split_profiled(params, tuple(profile))
     with double_precision():
         if structure == "detect":
@@ -219,6 +220,9 @@ def _fit(
     prepared = time.perf_counter()
     state, _, compile_time = solve(problem, control, flat, directions)
     done = time.perf_counter()
+    if spec.storage.size and np.all(np.isfinite(state.flat)):
+        with double_precision():
+            check_promise(problem, spec, state.flat, state.at.modes)
     inner = None
     if not np.isfinite(state.at.value):
         with double_precision():

@@ -89,6 +89,17 @@ class LikelihoodFit(Fit):
             raise FitError("the number of observations is not known for this likelihood: fit with nobs=.")
         return self.n_observations
 
+    @property
+    def df(self) -> int:
+        """The number of estimated parameters, those of ``profile=`` among them."""
+        return super().df + self.n_profiled
+
+    @property
+    def n_profiled(self) -> int:
+        """How many parameters were solved for together with the random effects."""
+        storage = self.spec.storage
+        return sum(int(np.prod(s, dtype=int)) for s in storage.shapes[len(storage.shapes) - storage.n_border :])
+
     @cached_property
     def random_se(self) -> Any:
         """Standard errors of the modes, in the shapes of ``random``: ``diag(H^-1) + J V J'``."""
@@ -157,7 +168,7 @@ class LikelihoodFit(Fit):
 
         return simulate_likelihood(self, n, seed, re)
 
-    def one_step_ahead(self, observed: str, support: Any = "real", order: Any = None, seed: int = 0) -> np.ndarray:
+    def one_step_ahead(self, observed: str, support: Any = None, order: Any = None, seed: int = 0) -> np.ndarray:
         """One-step-ahead quantile residuals; see :func:`glmmjax.one_step.one_step_ahead`."""
         from glmmjax.one_step import one_step_ahead
 

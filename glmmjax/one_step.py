@@ -39,7 +39,7 @@ BATCH_NUMBERS = 4_000_000
 
 
 def one_step_ahead(
-    fit: LikelihoodFit, observed: str, support: str | Sequence[float] = "real", order: Any = None, seed: int = 0
+    fit: LikelihoodFit, observed: str, support: str | Sequence[float] | None = None, order: Any = None, seed: int = 0
 ) -> np.ndarray:
     """Residuals (n,), standard normal under the model, of a fit by :func:`glmmjax.fit_observations`.
 
@@ -47,6 +47,7 @@ def one_step_ahead(
         fit: its ``nll_obs`` must be a complete log-density of the observed value, up to a constant.
         observed: the column that holds it.
         support: "real" for a density on the line; "counts" for 0, 1, 2, ...; or all the values that are possible.
+            Default: "real", which values that are all whole numbers must say.
         order: the position of each observation in time (n,), any numbers that sort. Default: the order of the rows.
         seed: of the uniform numbers that discrete residuals need.
 
@@ -65,9 +66,14 @@ def one_step_ahead(
     y = np.asarray(data.rows[observed], dtype=float)
     if y.ndim != 1:
         raise ArgumentError(f"observed: {observed!r} has {y.ndim} axes; each observation must be one number.")
+    if support is None and np.all(y == np.round(y)):
+        raise ArgumentError(
+            f"one_step_ahead: {observed!r} holds whole numbers only: say whether they are support='counts', "
+            "support='real', or give the values that are possible."
+        )
     rank = _ranks(order, len(y))
     with double_precision():
-        if isinstance(support, str) and support == "real":
+        if support is None or (isinstance(support, str) and support == "real"):
             U = _continuous(fit, observed, y, rank)
         else:
             U = _discrete(fit, observed, y, rank, _values(support, y), seed)

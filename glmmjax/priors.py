@@ -21,6 +21,7 @@ from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax._types import Array, Params
 
 WEAK = "weak"
+INTERCEPT = "(Intercept)"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,22 @@ _KEY = re.compile(r"\s*(\w+)\s*(?:\[\s*(.+?)\s*\])?\s*")
 _CALL = re.compile(r"\s*(\w+)\s*\((.*)\)\s*")
 
 
+class Matrix(NamedTuple):
+    """What a prior needs to know of the fixed effects of a block of parameters.
+
+    Attributes:
+        columns: their names.
+        X: the design matrix (n, p).
+        bounded: whether the mean has an end that an infinite linear predictor leads to.
+        of_mean: whether "beta" means these as well, as where each category has a predictor of its own.
+    """
+
+    columns: tuple[str, ...]
+    X: np.ndarray
+    bounded: bool = False
+    of_mean: bool = False
+
+
 class Term(NamedTuple):
     """What a prior needs to know of a random-effects term; ``first`` is where its part of theta begins."""
 
@@ -131,54 +148,59 @@ class Term(NamedTuple):
 
 
 def read_priors(
-    priors: Mapping[str, str] | str | None, columns: Mapping[str, Sequence[str]], terms: Sequence[Term], X: np.ndarray
+    priors: Mapping[str, str] | str | None,
+    matrices: Mapping[str, Matrix],
+    terms: Sequence[Term],
 ) -> tuple[tuple[Prior, ...], tuple[np.ndarray, ...]]:
     """The priors of a model and their numbers.
 
     Args:
         priors: what belongs to what, ``{"beta": "normal(0, 2)", "beta[x]": "t(0, 1, 3)", "sd[site]": "gamma(1, 2)",
             "cor": "lkj(2)"}``. "beta", "beta_zi", "beta_disp" are all fixed effects of a component but its intercept;
-            in brackets stands one column. "sd" and "cor" are those of all random-effects terms, or of the grouping
-            factor in brackets. "weak" is Cauchy with center 0 on each coefficient of the mean but the intercept, its
-            scale 2.5 for a column of standard deviation one half: Gelman, Jakulin, Pittau & Su (2008), Annals of
-            Applied Statistics 2(4), which keeps the estimates finite where the data are separated.
-        columns: the names of the fixed effects of each block of parameters.
-        X: the design matrix of the mean (n, p).
+            in brackets stands one column. "beta" is that of every category where each has a predictor. "sd" and "cor"
+            are those of all random-effects terms, or of the grouping factor in brackets. "weak" is Cauchy with center 0
+            on each coefficient of the mean and of zero inflation, its scale 2.5 for a column of standard deviation one
+            half, and 10 for an intercept unless its link is the identity: Gelman, Jakulin, Pittau & Su (2008), Annals
+            of Applied Statistics 2(4), which keeps the estimates finite where the data are separated.
+        matrices: the fixed effects of each block of parameters.
 
     Raises:
         ArgumentError: a name, a density or its numbers cannot be read.
 
-    >>> read_priors({"beta": "normal(0, 2)"}, {"beta": ["(Intercept)", "x"]}, [], np.ones((3, 2)))[0][0].positions
-    (1,)
+    >>> read_priors({"beta": "normal(0, 2)"}, {"beta": Matrix(("(Intercept)", "x"), np.ones((3, 2)))}, [])[0][0]
+    Prior(kind='normal', block='beta', positions=(1,), width=0)
     """
     if priors is None:
         return (), ()
     if isinstance(priors, str):
         if priors != WEAK:
             raise ArgumentError(f"priors must be {WEAK!r} or a mapping such as {{'beta': 'normal(0, 2)'}}: {priors!r}.")
-        priors = weak_priors(columns["beta"], X)
+        priors = {key: text for block in matrices for key, text in weak_priors(block, matrices[block]).items()}
     if not isinstance(priors, Mapping):
         raise ArgumentError(f"priors must be {WEAK!r} or a mapping such as {{'beta': 'normal(0, 2)'}}: {priors!r}.")
     found: list[Prior] = []
     numbers: list[np.ndarray] = []
     for key, text in priors.items():
         kind, values = _read_density(key, text)
-        for prior in _targets(key, kind, columns, terms):
+        for prior in _targets(key, kind, matrices, terms):
             constant = _CONSTANTS.get(kind)
             found.append(prior)
             numbers.append(np.array(values if constant is None else [*values, constant(values, prior.width)]))
     return tuple(found), tuple(numbers)
 
 
-def weak_priors(names: Sequence[str], X: np.ndarray) -> dict[str, str]:
-    """What ``priors="weak"`` stands for.
+def weak_priors(block: str, matrix: Matrix) -> dict[str, str]:
+    """What ``priors="weak"`` stands for, in one block of parameters.
 
-    >>> weak_priors(["(Intercept)", "x"], np.array([[1.0, -1.0], [1.0, 1.0]]))
-    {'beta[x]': 'cauchy(0, 1.25)'}
+    >>> weak_priors("beta", Matrix(("(Intercept)", "x"), np.array([[1.0, -1.0], [1.0, 1.0]]), bounded=True))
+    {'beta[(Intercept)]': 'cauchy(0, 10)', 'beta[x]': 'cauchy(0, 1.25)'}
     """
-    spread = np.std(X, axis=0)
-    scales = {name: 1.25 / sd for name, sd in zip(names, spread, strict=True) if name != "(Intercept)" and sd > 0}
-    return {f"beta[{name}]": f"cauchy(0, {scale:.8g})" for name, scale in scales.items()}
+    if block == "beta_disp":
+        return {}
+    spread = np.std(matrix.X, axis=0)
+    scales = {name: 1.25 / sd for name, sd in zip(matrix.columns, spread, strict=True) if sd > 0}
+    intercept = {INTERCEPT: 10.0} if matrix.bounded and INTERCEPT in matrix.columns else {}
+    return {f"{block}[{name}]": f"cauchy(0, {scale:.8g})" for name, scale in {**intercept, **scales}.items()}
 
 
 def _read_density(key: str, text: Any) -> tuple[str, list[float]]:
@@ -202,9 +224,9 @@ def _read_density(key: str, text: Any) -> tuple[str, list[float]]:
     return kind, values
 
 
-def _targets(key: str, kind: str, columns: Mapping[str, Sequence[str]], terms: Sequence[Term]) -> list[Prior]:
+def _targets(key: str, kind: str, matrices: Mapping[str, Matrix], terms: Sequence[Term]) -> list[Prior]:
     parsed = _KEY.fullmatch(key)
-    blocks = (*columns, *(("sd", "cor") if terms else ()))
+    blocks = (*matrices, *(("sd", "cor") if terms else ()))
     if parsed is None or parsed[1] not in blocks:
         raise ArgumentError(f"priors: the model has no parameters {key!r}. {did_you_mean(key, blocks)}")
     block, inside = parsed[1], parsed[2]
@@ -213,11 +235,15 @@ def _targets(key: str, kind: str, columns: Mapping[str, Sequence[str]], terms: S
     if kind == "gamma" and block != "sd":
         raise ArgumentError(f"priors[{key!r}]: gamma is for standard deviations ('sd').")
     if block not in ("sd", "cor"):
-        names = list(columns[block])
-        if inside is not None and inside not in names:
-            raise ArgumentError(f"priors[{key!r}]: no column {inside!r}. {did_you_mean(inside, names)}")
-        chosen = [i for i, name in enumerate(names) if (name == inside if inside else name != "(Intercept)")]
-        return [Prior(kind, block, tuple(chosen))] if chosen else []
+        also = [name for name, matrix in matrices.items() if matrix.of_mean] if block == "beta" else []
+        found = []
+        for own in (block, *also):
+            names = matrices[own].columns
+            if inside is not None and inside not in names:
+                raise ArgumentError(f"priors[{key!r}]: no column {inside!r}. {did_you_mean(inside, names)}")
+            chosen = [i for i, name in enumerate(names) if (name == inside if inside else name != INTERCEPT)]
+            found += [Prior(kind, own, tuple(chosen))] if chosen else []
+        return found
     groups = [term.group for term in terms]
     if inside is not None and inside not in groups:
         raise ArgumentError(f"priors[{key!r}]: no grouping factor {inside!r}. {did_you_mean(inside, groups)}")

@@ -53,7 +53,8 @@ def residuals(fit: FormulaFit, type: str = "response", seed: Any = 0) -> np.ndar
         raise ArgumentError(f"resid: unknown type={type!r}. {did_you_mean(type, TYPES)}")
     design, family = fit.design, fit.family
     if family.response == "categories" and type != "quantile":
-        raise ArgumentError(f"resid: categories have no {type} residuals: use type='quantile'.")
+        remedy = "use type='quantile'" if family.shape is not None else "compare predict(type='probs') with the data"
+        raise ArgumentError(f"resid: categories have no {type} residuals: {remedy}.")
     eta = linear_predictors(fit)
     at = given(fit, eta, trials=design.trials if family.response == "trials" else 1.0)
     if type == "quantile":

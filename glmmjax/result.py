@@ -210,6 +210,8 @@ class Fit(ABC):
                 used = c != 0.0
                 error = np.sqrt(c[used] @ self.vcov[np.ix_(used, used)] @ c[used])
                 bounds[name] = (c @ self.flat - half * error, c @ self.flat + half * error)
+            elif not np.any(self.directions.T @ c):
+                bounds[name] = (np.nan, np.nan)  # held
             else:
                 bounds[name] = limits(self, parameter, level, method)
         return pd.DataFrame(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,30 +30,40 @@ MISMATCH = 1e-6
 
 def check_number(what: str, function: Callable[..., Any], *arguments: Any) -> None:
     """Raise ArgumentError unless a function gives one float64 number; call in double precision."""
-    out = jax.eval_shape(function, *arguments)
+    traced, out = jax.make_jaxpr(function, return_shape=True)(*arguments)
     leaves = jax.tree.leaves(out)
     if len(leaves) != 1 or not hasattr(out, "shape"):
         raise ArgumentError(f"{what} must return one number, but it returns a {type(out).__name__}.")
     if out.shape != ():
         raise ArgumentError(f"{what} must return one number, but it returns an array of shape {out.shape}: sum it.")
-    if out.dtype != jnp.float64:
+    narrow = "float32" if out.dtype != jnp.float64 else _narrowed(traced.jaxpr)
+    if narrow:
         raise ArgumentError(
-            f"{what} returns {out.dtype}, not float64: somewhere in it an array is made or cast with a narrower dtype "
+            f"{what} computes in {narrow}, not float64: somewhere in it an array is made or cast with a narrower dtype "
             "(jnp.float32, .astype, dtype=). The Laplace approximation needs double precision: leave the dtype out."
         )
 
 
+def _narrowed(jaxpr: Any) -> str:
+    """The type of the first float64 that a program casts to a narrower one, within programs that it calls as well."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "convert_element_type":
+            before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+            if before == jnp.float64 and jnp.issubdtype(after, jnp.floating) and after.itemsize < before.itemsize:
+                return str(after)
+        for value in jax.tree.leaves(
+            tuple(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+        ):
+            inner = getattr(value, "jaxpr", value)
+            found = _narrowed(inner) if hasattr(inner, "eqns") else ""
+            if found:
+                return found
+    return ""
+
+
 def warn_of_captured(function: Callable[..., Any]) -> None:
     """Warn of arrays that a function finds around it instead of getting them as data."""
-    try:
-        around = inspect.getclosurevars(function)
-    except TypeError:  # not a plain function
-        return
-    captured = {
-        name: np.shape(value)
-        for name, value in {**around.globals, **around.nonlocals}.items()
-        if isinstance(value, (np.ndarray, jax.Array)) and np.size(value) >= CAPTURED
-    }
+    captured = _captured(function, set())
     if captured:
         listed = ", ".join(f"{name} {shape}" for name, shape in captured.items())
         warnings.warn(
@@ -60,6 +72,38 @@ def warn_of_captured(function: Callable[..., Any]) -> None:
             GlmmjaxWarning,
             stacklevel=4,
         )
+
+
+def _captured(function: Any, seen: set[int]) -> dict[str, tuple[int, ...]]:
+    """The arrays around a function, by name: in its closure, in partial arguments, around functions that it calls."""
+    if id(function) in seen:
+        return {}
+    seen.add(id(function))
+    if isinstance(function, partial):
+        around = {"an argument of partial": list(function.args), **function.keywords, "": function.func}
+    else:
+        try:
+            variables = inspect.getclosurevars(inspect.unwrap(function))
+        except TypeError:  # not a plain function
+            return {}
+        around = {**variables.globals, **variables.nonlocals}
+    found: dict[str, tuple[int, ...]] = {}
+    for name, value in around.items():
+        if isinstance(value, (dict, list, tuple)) or dataclasses.is_dataclass(value):
+            leaves = jax.tree.leaves(value)
+        else:
+            leaves = [value]
+        for leaf in leaves:
+            if isinstance(leaf, (np.ndarray, jax.Array)) and np.size(leaf) >= CAPTURED:
+                found[name] = np.shape(leaf)
+            elif callable(leaf) and not isinstance(leaf, type) and _of_the_user(leaf):
+                found |= _captured(leaf, seen)
+    return found
+
+
+def _of_the_user(function: Any) -> bool:
+    module = getattr(inspect.unwrap(function), "__module__", "") or ""
+    return module.partition(".")[0] not in ("jax", "jaxlib", "numpy", "scipy", "glmmjax", "builtins", "functools")
 
 
 def check_start(problem: Problem, spec: LikelihoodSpec | ObservationSpec, flat: np.ndarray) -> None:
@@ -87,7 +131,10 @@ def check_start(problem: Problem, spec: LikelihoodSpec | ObservationSpec, flat: 
     if bad:
         raise DataError(f"the gradient of nll in random {bad} is not finite at the start values.")
     if storage.size:
-        _check_hessian(problem, spec, flat)
+        rng = np.random.default_rng(1)
+        # effects may be coupled through a parameter that is zero at the start
+        check_promise(problem, spec, flat + 0.1 * rng.normal(size=flat.shape), problem.modes)
+        check_promise(problem, spec, flat, problem.modes)
 
 
 def _values_program(source: Source, flat: Array, u: Random, data: Data) -> tuple[Array, Array, Random]:
@@ -100,17 +147,23 @@ def _values_program(source: Source, flat: Array, u: Random, data: Data) -> tuple
     return value, g, score
 
 
-def _check_hessian(problem: Problem, spec: LikelihoodSpec | ObservationSpec, flat: np.ndarray) -> None:
-    """Compare the assembled Hessian with a Hessian-vector product at a point away from the start."""
+def check_promise(problem: Problem, spec: LikelihoodSpec | ObservationSpec, flat: np.ndarray, modes: Random) -> None:
+    """Compare the assembled Hessian with a Hessian-vector product near some effects, if both are finite.
+
+    Raises:
+        ArgumentError: a random effect does not enter, or effects are coupled that the structure keeps apart.
+    """
     model, storage = problem.model, spec.storage
     rng = np.random.default_rng(0)
-    v = tuple(rng.normal(size=u.shape) for u in problem.modes)
-    moved = tuple(u + 0.1 * rng.normal(size=u.shape) for u in problem.modes)
+    v = tuple(rng.normal(size=u.shape) for u in modes)
+    moved = tuple(u + 0.1 * rng.normal(size=u.shape) for u in modes)
 
     compare, _ = compiled(_products_program, (problem.source,), (flat, moved, v, problem.data))
     slope, exact, stored = to_numpy(compare(flat, moved, v, problem.data))
-    if not all(np.all(np.isfinite(x)) for x in (*exact, *slope)):  # too far away: look where the search begins
-        slope, exact, stored = to_numpy(compare(flat, problem.modes, v, problem.data))
+    if not all(np.all(np.isfinite(x)) for x in (*exact, *slope)):  # too far away: look at the effects themselves
+        slope, exact, stored = to_numpy(compare(flat, modes, v, problem.data))
+    if not all(np.all(np.isfinite(x)) for x in (*exact, *slope)):
+        return
     idle = _first_effect(storage, tuple((x == 0.0) & (g == 0.0) for x, g in zip(exact, slope, strict=True)))
     if idle:
         raise ArgumentError(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -101,11 +104,8 @@ def resume(problem: Problem, control: Control, state: NewtonState, T: np.ndarray
 
 
 def check_memory(structure: Structure, n_params: int) -> None:
-    """Raise where the structure's own arrays cannot fit into this machine's memory."""
-    if not hasattr(os, "sysconf"):
-        return
-    needed = structure.memory(n_params)
-    there = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    """Raise where the structure's own arrays cannot fit into the memory that this process may have."""
+    needed, there = structure.memory(n_params), _memory()
     if needed > there:
         raise DataError(
             f"The Hessian of the random effects ({structure}) would need about {needed / 2**30:.0f} GiB of memory, and "
@@ -113,6 +113,16 @@ def check_memory(structure: Structure, n_params: int) -> None:
             "random slopes or levels, nested factors where the design allows it, or for a likelihood of your own a "
             "structure that stores less, such as Banded or Sparse."
         )
+
+
+@cache
+def _memory() -> float:
+    """The bytes of this machine's memory, or of the container's where that is less; infinite where it is not known."""
+    known = [float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            known.append(float(Path(file).read_text()))
+    return min(known, default=float("inf"))
 
 
 def _newton(

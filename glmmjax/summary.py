@@ -137,9 +137,9 @@ def _facts(fit: FormulaFit) -> tuple[tuple[str, str], ...]:
     if fit.terms:
         facts.append(("Groups", ", ".join(f"{group} {size}" for group, size in fit.ngroups.items())))
     if fit.family.has_dispersion and "disp" not in fit.components:
-        phi = float(np.exp(fit.log_phi()[0]))
-        sigma = "" if np.isclose(phi, fit.sigma) else f"; sigma {fit.sigma:.4g}"
-        facts.append(("Dispersion", f"{phi:.4g} ({fit.family.phi_name}{sigma})"))
+        phi, linear = float(np.exp(fit.log_phi()[0])), fit.family.name == "gaussian"
+        facts += [("Dispersion", f"{phi:.4g} ({fit.family.phi_name})")] if linear else []
+        facts += [] if np.isclose(phi, fit.sigma) else [("Sigma", f"{fit.sigma:.4g}")]
     if fit.options.priors is not None:
         facts.append(("Log prior", f"{fit.log_prior:.3f} (not part of the log-likelihood)"))
     return tuple(facts)
@@ -151,7 +151,7 @@ def _shape_table(fit: FormulaFit) -> TextTable:
     estimate, se, low, high = (np.array([row[k] for row in rows]) for k in range(1, 5))
     places = decimals(se if np.any(np.isfinite(se)) else estimate)
     columns = [numbers(values, places) for values in (estimate, se, low, high)]
-    caption = "Thresholds:" if fit.family.response == "categories" else "Shape of the family:"
+    caption = "Thresholds:" if fit.family.response == "categories" else "Dispersion and shape of the family:"
     cells = tuple(zip((row[0] for row in rows), *columns, strict=True))
     return TextTable(caption, ("", "Estimate", "Std.Error", "2.5 %", "97.5 %"), cells, "lrrrr")
 
@@ -209,7 +209,8 @@ def summarize_likelihood(fit: LikelihoodFit) -> Summary:
     frames = {"Parameters": report.to_frame("params")}
     if report.report is not None:
         frames["Reported"] = report.to_frame("report")
-    effects = f"{sum(np.size(x) for x in fit.at.modes)} integrated out" if fit.at.modes else "none"
+    n_effects = sum(np.size(x) for x in fit.at.modes) - fit.n_profiled
+    effects = f"{n_effects} integrated out" if n_effects else "none"
     head = ("logLik", "AIC", "df")
     statistics = TextTable("", head, ((f"{fit.llf:.3f}", f"{fit.aic:.3f}", str(fit.df)),), "rrr")
     tables = [_frame_table(caption, frame) for caption, frame in frames.items() if len(frame)]

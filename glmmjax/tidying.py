@@ -43,9 +43,9 @@ def tidy(
         exponentiate: fixed effects as ratios (odds ratios, rate ratios): ``exp`` of the estimate and its limits, the
             standard error multiplied by the new estimate; statistic and p-value are those of the coefficient.
         level: coverage of the intervals, between 0 and 1.
-        effects: which rows: "fixed"; "shape", the shape parameters of the family on their natural scale; "ran_pars",
-            standard deviations ``sd__x`` and correlations ``cor__(Intercept).x``, for a gaussian response also
-            ``sd__Observation``; "ran_vals", the conditional modes of each group.
+        effects: which rows: "fixed"; "shape", the dispersion and the shape parameters of the family on their natural
+            scale; "ran_pars", standard deviations ``sd__x`` and correlations ``cor__(Intercept).x``, for a gaussian
+            response also ``sd__Observation``; "ran_vals", the conditional modes of each group.
 
     Raises:
         ArgumentError: unknown effects, a level out of range, or exponentiate under a link whose coefficients are not
@@ -170,16 +170,17 @@ def component_link(fit: FormulaFit, component: str) -> str:
 
 
 def shape_estimates(fit: FormulaFit, level: float = 0.95) -> list[tuple[str, float, float, float, float]]:
-    """Name, estimate, standard error and limits of each shape parameter of the family, on its natural scale.
+    """Name, estimate, standard error and limits of the dispersion and of each shape parameter, on the natural scale.
 
-    Standard errors are by the delta method. Limits are Wald's on the unconstrained scale, transformed, where each
-    parameter is a function of one there, otherwise on the natural scale. A parameter that is held has neither.
+    A dispersion that varies between rows has fixed effects instead, and that of a gaussian response is with the
+    variances. Standard errors are by the delta method. Limits are Wald's on the unconstrained scale, transformed, where
+    each parameter is a function of one there, otherwise on the natural scale. A parameter that is held has neither.
     """
     from glmmjax.result import normal_quantile
 
-    shape = fit.family.shape
+    shape, found = fit.family.shape, _dispersion(fit, level)
     if shape is None:
-        return []
+        return found
     psi, where = fit.estimates["psi"], fit.positions("psi")
     vcov = fit.vcov[np.ix_(where, where)]
     value = np.asarray(shape.natural(psi), dtype=float)
@@ -192,7 +193,20 @@ def shape_estimates(fit: FormulaFit, level: float = 0.95) -> list[tuple[str, flo
         ends = np.sort([shape.natural(psi - reach), shape.natural(psi + reach)], axis=0)
     else:
         ends = np.array([value - half * se, value + half * se])
-    return list(zip(shape.names, value.tolist(), se.tolist(), *ends.tolist(), strict=True))
+    return [*found, *zip(shape.names, value.tolist(), se.tolist(), *ends.tolist(), strict=True)]
+
+
+def _dispersion(fit: FormulaFit, level: float) -> list[tuple[str, float, float, float, float]]:
+    """The dispersion phi, where it is one number: its standard error by the delta method, its limits on the log."""
+    from glmmjax.result import normal_quantile
+
+    family = fit.family
+    if not family.has_dispersion or "disp" in fit.components or family.name == "gaussian":
+        return []
+    phi = float(np.exp(fit.log_phi()[0]))
+    log_se = float(np.sqrt(np.diag(fit.vcov)[fit.positions(beta_name("disp"))][0]))
+    spread = float(np.exp(normal_quantile(level) * log_se))
+    return [(family.phi_name or "phi", phi, phi * log_se, phi / spread, phi * spread)]
 
 
 def coef_table(fit: FormulaFit) -> pd.DataFrame:

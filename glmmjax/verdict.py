@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glmmjax._status import Outcome
-from glmmjax.design import Component, Design
+from glmmjax.design import Design
 from glmmjax.families import Family
 from glmmjax.layout import Layout, beta_name
 from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
@@ -72,8 +72,7 @@ def judge(
     singular = (*singular, *limits.values())
     inside = directions[:, ~np.any(directions[boundary] != 0.0, axis=0)]
     vcov, pd_hess = _vcov(state.at.hessian, inside)
-    informed = {i for prior in layout.priors if prior.block == "beta" for i in prior.positions}
-    separated = _separated(design.components["cond"], family, state.flat, vcov, informed)
+    separated = _separated(design, family, layout, state.flat, vcov)
     unidentified = () if separated or not pd_hess else _unidentified(state.at.hessian, inside, names)
 
     sentences = [outcome.sentence]
@@ -208,17 +207,19 @@ def _unidentified(hessian: np.ndarray, directions: np.ndarray, names: Sequence[s
     return tuple(names[int(np.flatnonzero(column)[-1])] for column in directions[:, involved].T)
 
 
-def _separated(
-    part: Component, family: Family, flat: np.ndarray, vcov: np.ndarray, informed: set[int]
-) -> tuple[str, ...]:
+def _separated(design: Design, family: Family, layout: Layout, flat: np.ndarray, vcov: np.ndarray) -> tuple[str, ...]:
     """Columns whose effect has run away: large, with a standard error that is larger still, and no prior to hold it."""
-    if family.link.name not in UNBOUNDED_LINKS or family.response not in ("count", "trials", "categories"):
-        return ()
-    found = []
-    for j, name in enumerate(part.columns):
-        column = part.X[:, j]
-        reach = np.ptp(column) or np.max(np.abs(column))
-        error = np.sqrt(vcov[j, j]) * reach
-        if abs(flat[j]) * reach > SEPARATED_EFFECT and not error < SEPARATED_ERROR and j not in informed:
-            found.append(name)
+    of_mean = family.link.name in UNBOUNDED_LINKS and family.response in ("count", "trials", "categories")
+    found, first = [], 0
+    for component in sorted(design.components, key=beta_name):
+        part, block = design.components[component], beta_name(component)
+        informed = {i for prior in layout.priors if prior.block == block for i in prior.positions}
+        looked_at = component == "zi" or (of_mean and component != "disp")
+        for j, name in enumerate(part.columns if looked_at else ()):
+            column = part.X[:, j]
+            reach = np.ptp(column) or np.max(np.abs(column))
+            error = np.sqrt(vcov[first + j, first + j]) * reach
+            if abs(flat[first + j]) * reach > SEPARATED_EFFECT and not error < SEPARATED_ERROR and j not in informed:
+                found.append(name if component == "cond" else f"{component}:{name}")
+        first += part.X.shape[1]
     return tuple(found)

@@ -203,6 +203,15 @@ LAWS = {
         links=("logit",),
     ),
     "lognormal": Law(scipy_lognorm, lambda mu, phi, psi: phi**2, (0.5, 5.0), (0.3, 2.0), wide_half_line),
+    "folded_normal": Law(
+        lambda y, mu, phi, psi: stats.foldnorm.logpdf(y, mu / phi, scale=phi),
+        lambda mu, phi, psi: stats.foldnorm.var(mu / phi, scale=phi),
+        (0.5, 2.0),
+        (0.4, 1.5),
+        wide_half_line,
+        mean=lambda mu, phi, psi: stats.foldnorm.mean(mu / phi, scale=phi),
+        largest=100.0,
+    ),
     "t": Law(
         lambda y, mu, phi, psi: stats.t.logpdf(y, np.exp(psi[0]), mu, phi),
         lambda mu, phi, psi: phi**2 * np.exp(psi[0]) / (np.exp(psi[0]) - 2),

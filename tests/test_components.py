@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from laws import LAWS as OWN_LAWS
 from laws import TRIALS, scipy_skewnorm
@@ -234,7 +235,7 @@ def test_densities_of_priors_are_scipys() -> None:
         ("cor", "lkj(2.5)"): stats.beta.logpdf((r + 1) / 2, 2.5, 2.5) - np.log(2),
     }
     for (key, text), expected in cases.items():
-        priors, numbers = read_priors({key: text}, {"beta": []}, terms, np.zeros((1, 0)))
+        priors, numbers = read_priors({key: text}, {}, terms)
         with double_precision():
             found = sum(float(p.log_density({"theta": theta}, n)) for p, n in zip(priors, numbers, strict=True))
         assert found == pytest.approx(float(expected), rel=1e-12), key
@@ -247,6 +248,77 @@ def test_a_weak_prior_keeps_separated_estimates_finite() -> None:
     fit = gj.glmm("y ~ x", data, "binomial", priors="weak")
     assert fit.status == "converged"
     assert 2.0 < fit.params["x"] < 30.0 and np.isfinite(fit.bse["x"])
+
+
+def test_a_weak_prior_holds_every_predictor_that_can_run_away() -> None:
+    """Intercepts, zero inflation, the predictor of each category, effects on each threshold."""
+    x = np.linspace(-1, 1, 60)
+    rng = np.random.default_rng(3)
+    none = gj.glmm("y ~ 1", {"y": np.zeros(30)}, "binomial", priors="weak")
+    assert none.status == "converged" and -10.0 < none.params.iloc[0] < -3.0
+    counts = {"y": np.where(x > 0, 1.0 + rng.poisson(2.0, 60), 0.0), "x": x}
+    hurdle = {"family": "truncated_poisson", "ziformula": "~ x"}
+    assert "separation suspected: zi:x" in gj.glmm("y ~ 1", counts, **hurdle).status
+    fit = gj.glmm("y ~ 1", counts, **hurdle, priors="weak")
+    assert fit.status == "converged" and np.max(np.abs(fit.params)) < 40.0
+    three = {"y": np.array(["a", "b", "c"])[np.digitize(x, [-0.3, 0.3])], "x": x}
+    fit = gj.glmm("y ~ x", three, "categorical", priors="weak")
+    assert np.max(np.abs(fit.params)) < 60.0
+    fit = gj.glmm("y ~ x", three, "categorical", priors={"beta": "normal(0, 0.01)"})
+    assert np.all(np.abs(fit.params[fit.params.index.str.endswith("x")]) < 0.05)
+
+
+def test_a_dispersion_has_an_interval() -> None:
+    fit = gj.glmm("count ~ mined", gj.datasets.load("salamanders"), "nbinom2")
+    row = fit.tidy(effects="shape").iloc[0]
+    assert row["estimate"] == pytest.approx(fit.sigma)
+    low, high = fit.conf_int(parameters=["disp:(Intercept)"]).iloc[0]
+    np.testing.assert_allclose([row["conf_low"], row["conf_high"]], np.exp([low, high]), rtol=1e-6)
+    assert "Dispersion" in fit.summary().as_text()
+
+
+def test_a_density_that_is_summed_is_refused() -> None:
+    def summed(y: Any, eta: Any, trials: Any, link: Any) -> Any:
+        return jax.numpy.sum(0.5 * (y - eta["cond"]) ** 2)
+
+    family = gj.families.Family("summed", gj.families.LINKS["identity"], summed)
+    with pytest.raises(gj.FamilyError, match="leave out the sum"):
+        gj.glmm("y ~ 1", {"y": [1.0, 2.0, 4.0]}, family)
+
+
+def test_the_scale_of_ordered_categories_is_predicted_by_row() -> None:
+    fit = gj.clmm("rating ~ temp + contact", gj.datasets.load("wine"), scale="~ temp")
+    scale = fit.predict(type="disp")
+    expected = np.exp(fit.estimates["beta_disp"][0] * (gj.datasets.load("wine")["temp"] == "warm"))
+    np.testing.assert_allclose(scale, expected, rtol=1e-10)
+    assert fit.get_prediction(type="disp").se.shape == scale.shape
+
+
+def test_refits_of_categories_and_of_censored_responses() -> None:
+    wine = gj.datasets.load("wine")
+    fit = gj.clmm("rating ~ temp", wine)
+    with pytest.raises(gj.DataError, match="numbers of categories, 0 to 4"):
+        fit.refit(wine["rating"].astype(float))
+    rng = np.random.default_rng(1)
+    x = np.linspace(0, 1, 80)
+    y = 1.0 + x + rng.normal(size=80)
+    data = {"x": x, "y": np.minimum(y, 1.8), "status": np.where(y > 1.8, "right", "none")}
+    censored = gj.glmm("cens(y, status) ~ x", data, "censored_gaussian")
+    np.testing.assert_allclose(censored.refit(y).params, gj.glmm("y ~ x", {"x": x, "y": y}).params, rtol=1e-6)
+
+
+def test_categories_are_said_to_be_ordered_by_the_alphabet_or_absent() -> None:
+    data = {"y": ["low", "high", "medium"] * 10, "x": np.arange(30.0) % 7}
+    assert any("order of the alphabet: 'high', 'low', 'medium'" in note for note in gj.clmm("y ~ x", data).design.notes)
+    ordered = pd.Categorical(data["y"], ["none", "low", "medium", "high"], ordered=True)
+    assert gj.clmm("y ~ x", {**data, "y": ordered}).design.notes == (
+        "Categories of 'y' that do not occur were left out: 'none'.",
+    )
+
+
+def test_an_effect_on_the_mean_and_on_each_threshold_is_refused() -> None:
+    with pytest.raises(gj.ArgumentError, match=r"nominal: the effect of 'temp\[T.warm\]'"):
+        gj.clmm("rating ~ temp + contact", gj.datasets.load("wine"), nominal="~ temp")
 
 
 @pytest.mark.extended

@@ -96,6 +96,28 @@ def test_the_joint_precision_is_the_inverse_of_the_joint_covariance() -> None:
     np.testing.assert_allclose(np.sqrt(np.diag(joint)[:GROUPS]), fit.sdreport().random_se["u"], rtol=1e-6)
 
 
+def test_the_joint_precision_knows_what_is_held_or_tied() -> None:
+    """Its inverse has the standard errors of the fit; what is held has no row, what is tied one for all."""
+    data = normal_data()
+    for fixed, label in (
+        ({"beta": [np.nan, 0.5]}, "beta[0]"),
+        ({"beta": gj.tied(["a", "a"])}, "beta[0] = beta[1]"),
+    ):
+        fit = gj.fit(normal_nll, NORMAL_START, {"u": np.zeros(GROUPS)}, data, gj.Blocks(), fixed=fixed)
+        Q = fit.sdreport(joint_precision=True).joint_precision
+        assert list(Q.index[GROUPS:]) == [label, "log_sd[0]", "log_sd[1]"]
+        covariance = np.linalg.inv(Q.to_numpy())
+        assert np.sqrt(covariance[GROUPS, GROUPS]) == pytest.approx(fit.bse["beta[0]"], rel=1e-6)
+        np.testing.assert_allclose(np.sqrt(np.diag(covariance)[:GROUPS]), fit.sdreport().random_se["u"], rtol=1e-6)
+
+
+def test_limits_of_a_parameter_that_is_held_are_missing() -> None:
+    data = normal_data()
+    fit = gj.fit(normal_nll, NORMAL_START, {"u": np.zeros(GROUPS)}, data, gj.Blocks(), fixed={"beta": [np.nan, 0.5]})
+    limits = fit.conf_int(method="uniroot")
+    assert limits.loc["beta[1]"].isna().all() and limits.drop("beta[1]").notna().all(axis=None)
+
+
 def test_a_report_from_the_formula_door() -> None:
     fit = gj.glmm("y ~ x + (1 | group)", normal_data())
     report = fit.sdreport(lambda p, r, d: {"first": p["beta"][0] + r["1 | group"][0, 0]})

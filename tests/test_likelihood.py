@@ -175,6 +175,8 @@ def test_profiled_parameters_of_a_normal_model() -> None:
     np.testing.assert_allclose(report.params_se["log_sd"], full.bse[2:], rtol=1e-5)
     np.testing.assert_allclose(report.random_se["u"], full.sdreport().random_se["u"], rtol=1e-4)
     assert "bordered by 2 effects" in fit.structure
+    assert fit.df == full.df and fit.aic == pytest.approx(full.aic)
+    assert f"{GROUPS} integrated out" in str(fit.summary())
 
 
 @pytest.mark.parametrize(

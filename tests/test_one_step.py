@@ -86,3 +86,8 @@ def test_arguments(counts: gj.Fit) -> None:
         counts.one_step_ahead("y", support=[0.0])
     with pytest.raises(gj.DataError, match="order must have 60"):
         fit.one_step_ahead("y", order=np.arange(GROUPS))
+
+
+def test_whole_numbers_must_say_what_they_are(counts: gj.Fit) -> None:
+    with pytest.raises(gj.ArgumentError, match="support='counts'"):
+        counts.one_step_ahead("y")

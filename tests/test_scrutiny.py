@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,7 +35,15 @@ def test_the_value_must_be_one_number() -> None:
 
 
 def test_single_precision_is_found() -> None:
-    refuse("returns float32, not float64", lambda p, r, d: spring(p, r, d).astype(jnp.float32))
+    refuse("computes in float32, not float64", lambda p, r, d: spring(p, r, d).astype(jnp.float32))
+
+
+def test_single_precision_is_found_inside() -> None:
+    def narrow(p: Any, r: Any, d: Any) -> Any:
+        return spring({"mu": p["mu"].astype(jnp.float32).astype(jnp.float64)}, r, d)
+
+    refuse("computes in float32", narrow)
+    refuse("computes in float32", lambda p, r, d: jax.jit(narrow)(p, r, d))
 
 
 def test_a_value_that_is_not_finite_at_the_start() -> None:
@@ -62,6 +72,20 @@ def test_a_wrong_promise_is_caught(structure: Any) -> None:
     gj.fit(coupled, {"mu": 0.0}, U, {"y": Y}, gj.Dense())
 
 
+def test_a_promise_that_only_breaks_away_from_the_start_is_caught() -> None:
+    """At rho = 0 the effects are not coupled."""
+
+    def chain(p: Any, r: Any, d: Any) -> Any:
+        return spring({"mu": 0.0}, r, d) + 0.5 * jnp.sum((r["u"][1:] - p["rho"] * r["u"][:-1]) ** 2)
+
+    for structure in (gj.Blocks(), gj.Banded(1)):
+        if structure == gj.Banded(1):
+            gj.fit(chain, {"rho": 0.0}, U, {"y": Y}, structure)
+        else:
+            with pytest.raises(gj.ArgumentError, match="does not hold"):
+                gj.fit(chain, {"rho": 0.0}, U, {"y": Y}, structure)
+
+
 def test_promises_that_do_not_fit_the_effects() -> None:
     refuse("the pattern is 4 x 4, but there are 3", spring, structure=gj.Sparse(scipy.sparse.eye(4)))
     refuse("at least two arrays", spring, structure=gj.Crossed())
@@ -78,8 +102,25 @@ def test_captured_data_are_warned_of() -> None:
     def nll(p: Any, r: Any, d: Any) -> Any:
         return 0.5 * jnp.sum((jnp.asarray(captured) - p["mu"] - r["u"][0]) ** 2) + 0.5 * jnp.sum(r["u"] ** 2)
 
-    with pytest.warns(gj.GlmmjaxWarning, match=r"captured \(30,\).*pass them in data="):
-        gj.fit(nll, {"mu": 0.0}, {"u": np.zeros(1)}, {"y": Y})
+    def helped(p: Any, r: Any, d: Any) -> Any:
+        return nll(p, r, d)
+
+    def given(captured: Any, p: Any, r: Any, d: Any) -> Any:
+        return 0.5 * jnp.sum((captured - p["mu"] - r["u"][0]) ** 2) + 0.5 * jnp.sum(r["u"] ** 2)
+
+    for function in (nll, jax.jit(nll), helped):
+        with pytest.warns(gj.GlmmjaxWarning, match=r"captured \(30,\).*pass them in data="):
+            gj.fit(function, {"mu": 0.0}, {"u": np.zeros(1)}, {"y": Y})
+    with pytest.warns(gj.GlmmjaxWarning, match=r"partial \(30,\)"):
+        gj.fit(partial(given, captured), {"mu": 0.0}, {"u": np.zeros(1)}, {"y": Y})
+
+
+def test_effects_may_be_one_array() -> None:
+    def nll(p: Any, r: Any, d: Any) -> Any:
+        return spring(p, {"u": r}, d)
+
+    fit = gj.fit(nll, {"mu": 0.0}, np.zeros(3), {"y": Y})
+    assert fit.llf == pytest.approx(gj.fit(spring, {"mu": 0.0}, U, {"y": Y}).llf)
 
 
 def test_data_that_are_not_numbers() -> None:

@@ -10,6 +10,7 @@ from glmmjax._status import Outcome
 from glmmjax.batch.engine import LaneResults
 from glmmjax.batch.lanes import Lanes
 from glmmjax.laplace import Marginal
+from glmmjax.layout import beta_name
 from glmmjax.modes import Stats
 from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
 from glmmjax.verdict import SEPARATED_EFFECT, UNINFORMED, judge
@@ -79,10 +80,14 @@ def _sound(lanes: Lanes, results: LaneResults, chosen: np.ndarray) -> tuple[np.n
     fine &= np.all(diagonal > LEAST_INFORMATION, axis=1)
     fine &= np.all(results.variances[chosen] < 1.0 - UNINFORMED, axis=1)
     fine &= np.all(np.any(T != 0.0, axis=2), axis=1)  # a parameter that is held is for the closer look
-    X = lanes.design(int(chosen[0])).components["cond"].X
-    beta = results.flat[chosen, : X.shape[1]]
-    reach = np.where(np.ptp(X, axis=0) > 0, np.ptp(X, axis=0), np.max(np.abs(X), axis=0, initial=0.0))
-    fine &= np.all(np.abs(beta) * reach <= SEPARATED_EFFECT, axis=1)
+    parts, first = lanes.design(int(chosen[0])).components, 0
+    for component in sorted(parts, key=beta_name):
+        X = parts[component].X
+        beta = results.flat[chosen, first : first + X.shape[1]]
+        first += X.shape[1]
+        reach = np.where(np.ptp(X, axis=0) > 0, np.ptp(X, axis=0), np.max(np.abs(X), axis=0, initial=0.0))
+        if component != "disp":
+            fine &= np.all(np.abs(beta) * reach <= SEPARATED_EFFECT, axis=1)
     with np.errstate(all="ignore"):
         root = T @ (V / np.sqrt(eigenvalues)[:, None, :])
     return fine, np.where(fine[:, None, None], root @ np.swapaxes(root, 1, 2), np.nan)

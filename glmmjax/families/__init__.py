@@ -12,6 +12,7 @@ from glmmjax._links import Link as Link
 from glmmjax.families._family import Family as Family
 from glmmjax.families._family import Given as Given
 from glmmjax.families._family import Shape as Shape
+from glmmjax.families._family import check_private
 from glmmjax.families._family import has_plain_mean as has_plain_mean
 from glmmjax.families.bell import bell as bell
 from glmmjax.families.beta import beta as beta
@@ -22,6 +23,7 @@ from glmmjax.families.censored import censored_gaussian as censored_gaussian
 from glmmjax.families.censored import censored_lognormal as censored_lognormal
 from glmmjax.families.compois import compois as compois
 from glmmjax.families.cumulative import cumulative as cumulative
+from glmmjax.families.folded_normal import folded_normal as folded_normal
 from glmmjax.families.gamma import Gamma as Gamma
 from glmmjax.families.gaussian import gaussian as gaussian
 from glmmjax.families.genpois import genpois as genpois
@@ -54,6 +56,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "betabinomial": betabinomial,
     "ordbeta": ordbeta,
     "lognormal": lognormal,
+    "folded_normal": folded_normal,
     "t": t,
     "skewnormal": skewnormal,
     "inverse_gaussian": inverse_gaussian,
@@ -99,6 +102,7 @@ def resolve_family(spec: Any) -> Family:
     ('log', 'binomial')
     """
     if isinstance(spec, Family):
+        check_private(spec)
         return spec
     if any(spec is constructor for constructor in FAMILIES.values()):
         return spec(None)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._errors import FamilyError, did_you_mean
 from glmmjax._links import LINKS, POSITIVE, PROBABILITY, Link
+from glmmjax._precision import double_precision
 
 #: Links of the families of counts.
 COUNT_LINKS = {name: POSITIVE[name] for name in ("log", "identity", "sqrt")}
@@ -215,6 +218,31 @@ class Family:
             object.__setattr__(self, "links", (self.link.name,))
         if self.has_dispersion and self.phi_name is None:
             object.__setattr__(self, "phi_name", "dispersion parameter")
+
+
+@lru_cache(maxsize=64)
+def check_private(family: Family) -> None:
+    """Raise unless a family that is not of this package gives one log-density for each row.
+
+    Raises:
+        FamilyError: ``nll`` returns another shape.
+    """
+    own = family.nll if hasattr(family.nll, "__module__") else type(family.nll)
+    if str(own.__module__).startswith("glmmjax.") or family.bind is not None:
+        return
+    n = 3
+    rows = np.full(n, family.interior)
+    eta = {name: np.zeros(n) for name in family.components}
+    if family.shape is not None:
+        eta["psi"] = np.asarray(family.shape.start(rows, np.ones(n)), dtype=float)
+    with double_precision():
+        out = jax.eval_shape(lambda eta: family.full_nll(rows, eta, np.ones(n)), eta)
+    if getattr(out, "shape", None) != (n,):
+        shape = getattr(out, "shape", type(out).__name__)
+        raise FamilyError(
+            f"family {family.name!r}: nll must return the negative log-density of each row, (n,), but for {n} rows it "
+            f"returns {shape}: leave out the sum."
+        )
 
 
 def has_plain_mean(family: Family) -> bool:

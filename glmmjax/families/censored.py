@@ -74,7 +74,7 @@ def _log_base(log_scale: bool, y: Any, trials: Any) -> Any:
 def _in_support(positive: bool, y: Any, trials: Any) -> Any:
     y, upper = np.asarray(y, dtype=float), np.asarray(trials, dtype=float)
     known = ~np.isnan(y) & ~np.isnan(upper) & (y <= upper) & ~((y == upper) & np.isinf(y))
-    return known & (~positive | np.isneginf(y) | (y > 0)) & (~positive | (upper > 0))
+    return known & ((not positive) | np.isneginf(y) | (y > 0)) & ((not positive) | (upper > 0))
 
 
 def _middle(y: Any, trials: Any) -> Any:

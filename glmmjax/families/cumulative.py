@@ -102,6 +102,7 @@ def _bind(kind: str, family: Family, y: Any, categories: tuple[Any, ...], compon
         family,
         nll=Bound(_nll, (kind, size, nominal)),
         has_dispersion="disp" in components,
+        sigma=_scale if "disp" in components else family.sigma,
         phi_name="scale" if "disp" in components else None,
         predictors=nominal,
         shape=Shape(names, Bound(_natural, (kind, size)), Bound(_start, (kind, size, family.link))),
@@ -110,6 +111,10 @@ def _bind(kind: str, family: Family, y: Any, categories: tuple[Any, ...], compon
         cdf=Bound(_cdf, law),
         categories=tuple(categories),
     )
+
+
+def _scale(phi: Any) -> Any:
+    return phi
 
 
 def _natural(kind_and_size: tuple[str, int], psi: Any) -> Any:

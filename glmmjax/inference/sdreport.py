@@ -118,11 +118,15 @@ def sdreport(
 
 
 def _joint_precision(fit: Fit) -> pd.DataFrame:
-    """``[[H, -H J], [., J'HJ + l'']]`` with J the modes' derivative: the inverse of the joint covariance."""
+    """``[[H, -H J], [., J'HJ + l'']]`` with J the modes' derivative: the inverse of the joint covariance.
+
+    Parameters that are held have no row, those that are tied together one for all of them.
+    """
     import pandas as pd
 
     at, model, data = fit.marginal, fit.problem.model, fit.problem.data
-    n, k = sum(x.size for x in at.modes), len(fit.flat)
+    M, names = _free(fit)
+    n, k = sum(x.size for x in at.modes), len(names)
     if n + k > LARGEST_PRECISION:
         raise FitError(
             f"joint_precision: {n + k} rows are too many for a dense matrix; the limit is {LARGEST_PRECISION}."
@@ -131,9 +135,19 @@ def _joint_precision(fit: Fit) -> pd.DataFrame:
         members = model.members(data)
         H = model.hessian(model.unflatten(jnp.asarray(fit.flat), data), at.modes, data)
         matrix = np.asarray(jax.jit(lambda H: as_matrix(model.structure, H, members))(H)) if n else np.zeros((0, 0))
-    J = np.concatenate([x.reshape(-1, k) for x in at.modes_jacobian]) if at.modes else np.zeros((0, k))
+    J = np.concatenate([x.reshape(-1, len(M)) @ M for x in at.modes_jacobian]) if at.modes else np.zeros((0, k))
     across = -matrix @ J
-    Q = np.block([[matrix, across], [across.T, J.T @ matrix @ J + fit.hessian]])
+    Q = np.block([[matrix, across], [across.T, J.T @ matrix @ J + M.T @ fit.hessian @ M]])
     order = np.concatenate([np.argsort(fit.random_order, kind="stable"), n + np.arange(k)])
-    labels = [*fit.random_labels, *fit.parameter_names]
+    labels = [*fit.random_labels, *names]
     return pd.DataFrame(Q[np.ix_(order, order)], index=labels, columns=labels)
+
+
+def _free(fit: Fit) -> tuple[np.ndarray, list[str]]:
+    """The map (k, r) from the parameters that were estimated to all of them, and the names of the former."""
+    T, names = fit.directions, np.array(fit.parameter_names, dtype=object)
+    if T.shape == (len(names),) * 2 and np.linalg.matrix_rank(T) == len(names):
+        return np.eye(len(names)), list(names)
+    moves = [column != 0.0 for column in T.T if np.any(column)]  # zeros and ones; see glmmjax.constraints
+    M = np.stack(moves, axis=1).astype(float) if moves else np.zeros((len(names), 0))
+    return M, [" = ".join(names[own]) for own in moves]

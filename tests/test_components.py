@@ -33,15 +33,21 @@ from glmmjax.start import orthonormal_scale, start_values
 LAWS = {**OWN_LAWS, **COUNT_LAWS}
 GROUPS, PER_GROUP = 10, 14
 
-# Every family with every component, each of them once with an intercept that varies and once with a slope.
+# Every family under each of its links with every component, with an intercept and with a slope that varies.
 COMPONENTS = {
-    "plain": ("(1 | g)", {}),
-    "zi": ("(x | g)", {"zi": "~ x + (1 | g)"}),
-    "disp": ("(x | g)", {"disp": "~ x + (1 | g)"}),
-    "zi + disp": ("(1 | g)", {"zi": "~ x", "disp": "~ x"}),
+    "plain": {},
+    "zi": {"zi": "~ x + (1 | g)"},
+    "disp": {"disp": "~ x + (1 | g)"},
+    "zi + disp": {"zi": "~ x", "disp": "~ x"},
 }
+EFFECTS = ("(1 | g)", "(x | g)")
 TABLE = [
-    (name, parts) for name in LAWS for parts in COMPONENTS if "disp" not in parts or FAMILIES[name](None).has_dispersion
+    (name, link, parts, random)
+    for name in LAWS
+    for link in FAMILIES[name](None).links
+    for parts in COMPONENTS
+    for random in EFFECTS
+    if "disp" not in parts or FAMILIES[name](None).has_dispersion
 ]
 
 
@@ -57,11 +63,10 @@ def responses(family: Any, rng: np.random.Generator, x: np.ndarray, g: np.ndarra
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize(("name", "parts"), TABLE)
-def test_value_gradient_and_hessian(name: str, parts: str) -> None:
+@pytest.mark.parametrize(("name", "link", "parts", "random"), TABLE)
+def test_value_gradient_and_hessian(name: str, link: str, parts: str, random: str) -> None:
     """The value is finite, and each derivative equals the differences of the one below it."""
-    family = FAMILIES[name](None)
-    random, others = COMPONENTS[parts]
+    family, others = FAMILIES[name](link), COMPONENTS[parts]
     rng = np.random.default_rng(7)
     g = np.repeat(np.arange(GROUPS), PER_GROUP)
     x = rng.uniform(-1.0, 1.0, size=len(g))

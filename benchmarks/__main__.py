@@ -64,7 +64,10 @@ def main(arguments: list[str] | None = None) -> None:
     print(text)
     for page in PAGES if options.everything else ():
         _say(page)
-        done = subprocess.run([sys.executable, "-m", f"benchmarks.{page}", "--out", str(options.out)], check=False)
+        files = {"--counts": options.counts, "--cells": options.cells} if page == "many" else {}
+        more = [word for name, file in files.items() if file is not None for word in (name, str(file))]
+        command = [sys.executable, "-m", f"benchmarks.{page}", "--out", str(options.out), *more]
+        done = subprocess.run(command, check=False)
         if done.returncode != 0:
             _say(f"{page} ended with an error: {options.out / page}.md is not of this run")
 
@@ -82,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cores", type=int, default=1, help="cores for fits and growth; 0 for all")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--everything", action="store_true", help=f"then the other pages: {', '.join(PAGES)}")
+    parser.add_argument("--counts", type=Path, help="the genes of the page many; see benchmarks.many")
+    parser.add_argument("--cells", type=Path, help="the cells of the page many; see benchmarks.many")
     return parser
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -114,8 +116,11 @@ def ours(name: str, repeats: int) -> dict[str, Any]:
 
 
 def theirs(name: str, repeats: int, patience: float) -> dict[str, Any]:
+    """The seconds and the log-likelihood of R; NaN where it is not installed."""
     import glmmjax as gj
 
+    if shutil.which("Rscript") is None:
+        return {"seconds": math.nan, "llf": math.nan}
     case = CASES[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.csv"

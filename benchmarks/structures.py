@@ -103,10 +103,10 @@ STRUCTURES = {
     "banded": (banded, (1_000, 10_000, 100_000)),
     "sparse": (sparse, (1_000, 10_000, 100_000)),
 }
-TEXT = """Blocks, bands and sparse matrices grow about linearly. Crossed factors do not: the groups of the smaller one make a
-dense matrix, whose factorization and inverse take their third power and whose memory their square. Where these decide,
-two cores stop being practical: a few thousand groups in the second factor are, ten thousand are not. They are matrix
-products, which an accelerator is said to do far faster; no figure here is of one."""
+TEXT = """Blocks, bands and sparse matrices grow about linearly. Crossed factors do not: the groups of the smaller one
+make a dense matrix, whose factorization and inverse take their third power and whose memory their square. Where these
+decide, two cores stop being practical: a few thousand groups in the second factor are, ten thousand are not. They are
+matrix products, which an accelerator is said to do far faster; no figure here is of one."""
 TIME_LIMIT = 600  # seconds for one size; larger ones are then left out
 
 

@@ -232,7 +232,7 @@ def _is_constant(text: str) -> bool:
 def _one_sided(text: str, cond: Formula) -> Formula:
     """A formula without a response; "~ ." is that of the mean without its offsets."""
     if _squeezed(text) == "~.":
-        right = cond.text.partition("~")[2].strip()
+        right = " + ".join(dict.fromkeys([cond.fixed, *(bar.text for bar in cond.bars)]))
         return replace(cond, text=f"~ {right}", response=None, offsets=())
     return parse_formula(text, response=False)
 

@@ -326,6 +326,15 @@ def test_an_effect_on_the_mean_and_on_each_threshold_is_refused() -> None:
         gj.clmm("rating ~ temp + contact", gj.datasets.load("wine"), nominal="~ temp")
 
 
+def test_a_component_may_copy_the_formula_of_the_mean_but_not_its_offset() -> None:
+    data = gj.datasets.load("salamanders")
+    right = "mined + (1 | site)"
+    fit = gj.glmm(f"count ~ {right} + offset(DOP)", data, "poisson", ziformula="~ .")
+    assert fit.design.formulas["zi"].text == f"~ {right}"
+    same = gj.glmm(f"count ~ {right} + offset(DOP)", data, "poisson", ziformula=f"~ {right}")
+    assert fit.llf == pytest.approx(same.llf, abs=1e-9)
+
+
 @pytest.mark.extended
 def test_a_prior_with_restricted_likelihood() -> None:
     """A normal prior on beta with REML: the same linear mixed model with the prior's rows added to the data."""

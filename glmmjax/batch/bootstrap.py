@@ -39,7 +39,11 @@ class Bootstrap:
 
     @property
     def replicates(self) -> pd.DataFrame:
-        """The estimates of every replicate that converged: fixed effects, then standard deviations, then sigma."""
+        """The estimates of every replicate that converged: fixed effects, then standard deviations, then sigma.
+
+        One that is separated has converged to wherever the likelihood was flat enough, and is among them: its
+        coefficients say nothing, and means and standard errors of such coefficients say as little.
+        """
         import pandas as pd
 
         effects = self.many.results.flat[:, self.many.reported]
@@ -74,7 +78,9 @@ class Bootstrap:
         return pd.DataFrame({**columns, "conf_low": low, "conf_high": high})
 
     def __repr__(self) -> str:
-        return f"<glmmjax.Bootstrap of {self.fit.formula!r}: {len(self.many)} replicates, {self.used.sum()} converged>"
+        separated = int(np.sum(self.used & self.many.verdicts.separated))
+        note = f", {separated} of them separated: see many.failed" if separated else ""
+        return f"<glmmjax.Bootstrap of {self.fit.formula!r}: {len(self.many)} replicates, {self.used.sum()} converged{note}>"
 
 
 def bootstrap(

@@ -79,8 +79,9 @@ class Bootstrap:
 
     def __repr__(self) -> str:
         separated = int(np.sum(self.used & self.many.verdicts.separated))
-        note = f", {separated} of them separated: see many.failed" if separated else ""
-        return f"<glmmjax.Bootstrap of {self.fit.formula!r}: {len(self.many)} replicates, {self.used.sum()} converged{note}>"
+        counts = f"{len(self.many)} replicates, {self.used.sum()} converged"
+        counts += f", {separated} of them separated: see many.failed" if separated else ""
+        return f"<glmmjax.Bootstrap of {self.fit.formula!r}: {counts}>"
 
 
 def bootstrap(

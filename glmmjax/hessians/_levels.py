@@ -101,11 +101,13 @@ def products(W: Weights, Z: tuple[Array, ...], k: int, m: int) -> list[list[Arra
 
 def product(L: Array, v: Array) -> Array:
     """``L v`` for one small matrix (d, e) and effects (e, G); a fused sum instead of a matrix product."""
-    return jnp.sum(L[:, :, None] * v[None], axis=1)
+    return L * v if len(v) == 1 else jnp.sum(L[:, :, None] * v[None], axis=1)
 
 
 def congruence(L: Array, S: Array, R: Array) -> Array:
     """``L' S R`` for small factors (d, d), (e, e) and blocks S (d, e, ...); fused sums instead of matrix products."""
+    if S.shape[:2] == (1, 1):
+        return (L[0, 0] * R[0, 0]) * S
     groups = (1,) * (S.ndim - 2)
     left = jnp.sum(L.T.reshape(*L.shape, 1, *groups) * S[None], axis=1)
     return jnp.sum(left[:, :, None] * R.reshape(1, *R.shape, *groups), axis=1)

@@ -25,6 +25,8 @@ UNROLLED = 4
 
 def product(A: Array, B: Array) -> Array:
     """``A B`` for each block: (d, e, G) times (e, k, G), or times (e, G). Small, so written as a fused sum."""
+    if len(B) == 1:
+        return A[:, 0] * B if B.ndim == 2 else A * B
     if B.ndim == 2:
         return jnp.sum(A * B[None], axis=1)
     return jnp.sum(A[:, :, None] * B[None], axis=1)
@@ -43,6 +45,8 @@ def cholesky(A: Array) -> tuple[Array, Array]:
 @jax.custom_jvp
 def logdet(A: Array) -> Array:
     """``log |A|`` of each block (G,)."""
+    if len(A) == 1:
+        return jnp.log(jnp.where(A[0, 0] > 0, A[0, 0], 1.0))
     L, _ = cholesky(A)
     return 2.0 * jnp.sum(jnp.log(jnp.diagonal(L).T), axis=0)
 
@@ -56,6 +60,8 @@ def _logdet_jvp(primals: Any, tangents: Any) -> Any:
 @jax.custom_jvp
 def inverse(A: Array) -> Array:
     """``A^-1`` of each block (d, d, G)."""
+    if len(A) == 1:
+        return 1.0 / jnp.where(A > 0, A, 1.0)
     L, _ = cholesky(A)
     half = solve_lower(L, jnp.broadcast_to(jnp.eye(len(A))[:, :, None], A.shape))
     return product(transpose(half), half)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from glmmjax._special import JAX, Namespace, log1mexp, log_normal_tail, magnitude
+from glmmjax._special import JAX, Namespace, log1mexp, log_normal_tail, logistic, magnitude, softplus
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,8 @@ def _sqrt_log(eta: Any, xp: Namespace = JAX) -> Any:
     return 2.0 * xp.log(magnitude(eta, xp))
 
 
-# The three symmetric links, 1 - mu(eta) = mu(-eta): from the two logarithms at -|eta|. Both log mu and log(1 - mu) are
-# built from the same |eta|, so that a compiler computes the transcendental functions once for the pair.
-
-
-def _logit_tails(size: Any, xp: Namespace) -> tuple[Any, Any]:
-    upper = -xp.log1p(xp.exp(-size))
-    return upper - size, upper
+# The symmetric links, 1 - mu(eta) = mu(-eta): probit and cauchit from the two logarithms at -|eta|. Both log mu and
+# log(1 - mu) are built from the same |eta|, so that a compiler computes the transcendental functions once for the pair.
 
 
 def _probit_tails(size: Any, xp: Namespace) -> tuple[Any, Any]:
@@ -107,18 +102,15 @@ def _logit(mu: Any) -> Any:
 
 
 def _logit_inverse(eta: Any, xp: Namespace = JAX) -> Any:
-    small = xp.exp(-magnitude(eta, xp))
-    return xp.where(eta < 0, small, 1.0) / (1.0 + small)
+    return logistic(eta, xp)[0]
 
 
 def _logit_log(eta: Any, xp: Namespace = JAX) -> Any:
-    lower, upper = _logit_tails(magnitude(eta, xp), xp)
-    return xp.where(eta < 0, lower, upper)
+    return -softplus(-eta, xp)
 
 
 def _logit_log1m(eta: Any, xp: Namespace = JAX) -> Any:
-    lower, upper = _logit_tails(magnitude(eta, xp), xp)
-    return xp.where(eta < 0, upper, lower)
+    return -softplus(eta, xp)
 
 
 def _probit(mu: Any) -> Any:

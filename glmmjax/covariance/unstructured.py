@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,11 +24,17 @@ def cholesky(theta: Array, q: int) -> Array:
     sd = jnp.exp(theta[:q])
     if q == 1:
         return sd[:, None]
-    rest = iter(theta[q:])
-    unit = jnp.stack(
-        [jnp.stack([next(rest) if j < i else jnp.full_like(sd[0], j == i) for j in range(q)]) for i in range(q)]
-    )
+    unit = jnp.eye(q) + jnp.sum(theta[q:, None, None] * _below_diagonal(q), axis=0)
     return unit * (sd / jnp.sqrt(jnp.sum(unit**2, axis=1)))[:, None]
+
+
+@cache
+def _below_diagonal(q: int) -> np.ndarray:
+    """The matrices (q (q - 1) / 2, q, q) with a one at each place below the diagonal, row by row."""
+    rows, columns = np.tril_indices(q, -1)
+    units = np.zeros((len(rows), q, q))
+    units[np.arange(len(rows)), rows, columns] = 1.0
+    return units
 
 
 def start(Sigma: np.ndarray) -> np.ndarray:

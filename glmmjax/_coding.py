@@ -9,7 +9,6 @@ from __future__ import annotations
 import builtins
 import re
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -21,7 +20,7 @@ import numpy as np
 from glmmjax._arithmetic import arithmetic
 from glmmjax._errors import ArgumentError, DataError, FormulaError, did_you_mean
 from glmmjax._frames import Factor, Frame, Table
-from glmmjax._recipes import Recipe, learn, signature
+from glmmjax._recipes import keep, learn, recall, signature
 from glmmjax._tokens import tokenize, words
 
 INTERCEPT = "(Intercept)"
@@ -125,9 +124,12 @@ def code(text: str, frame: Frame, scope: Scope, where: str) -> tuple[np.ndarray,
     rewritten, renamed = _rewrite(text, frame, scope)
     uses = used_columns(text, frame.table, scope, where)
     key = (text, rewritten, signature({name: frame.columns[name] for name in uses}))
-    again = _from_recipe(key, frame, where)
-    if again is not None:
-        return again
+    # what names mean may change from call to call where the user gives them their meaning
+    private = bool(scope.context) or any(not isinstance(contrast, str) for contrast in scope.contrasts.values())
+    known = None if private else recall(key, frame)
+    if known is not None:
+        coding = replace(known[1], where=where)
+        return _finite(known[0], coding, frame), coding
     try:
         formula = _parse(rewritten)
     except (FormulaicError, SyntaxError) as error:
@@ -139,33 +141,9 @@ def code(text: str, frame: Frame, scope: Scope, where: str) -> tuple[np.ndarray,
     ]
     coding = Coding(spec, tuple(columns), _factor_levels(spec, frame), uses, where)
     values = _finite(matrix, coding, frame)
-    if not scope.context and all(isinstance(contrast, str) for contrast in scope.contrasts.values()):
-        _keep_recipe(key, learn(spec, frame, values), coding)
+    if not private:
+        keep(key, learn(spec, frame, values), coding)
     return values, coding
-
-
-MAX_RECIPES = 64
-_recipes: OrderedDict[Any, tuple[Recipe, Coding]] = OrderedDict()
-
-
-def _from_recipe(key: Any, frame: Frame, where: str) -> tuple[np.ndarray, Coding] | None:
-    """The matrix as an earlier one like it was computed, and its coding; None if there was none."""
-    if key not in _recipes:
-        return None
-    recipe, coding = _recipes[key]
-    matrix = recipe.matrix(frame)
-    if matrix is None:
-        return None
-    _recipes.move_to_end(key)
-    coding = replace(coding, where=where)
-    return _finite(matrix, coding, frame), coding
-
-
-def _keep_recipe(key: Any, recipe: Recipe | None, coding: Coding) -> None:
-    if recipe is not None:
-        _recipes[key] = (recipe, coding)
-        if len(_recipes) > MAX_RECIPES:
-            _recipes.popitem(last=False)
 
 
 def recode(coding: Coding, frame: Frame, scope: Scope) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -88,6 +89,30 @@ def learn(spec: Any, frame: Frame, matrix: np.ndarray) -> Recipe | None:
     again = recipe.matrix(frame)
     same = again is not None and again.shape == matrix.shape and np.array_equal(again, matrix)
     return recipe if same else None
+
+
+MAX_KEPT = 64
+_kept: OrderedDict[Any, tuple[Recipe, Any]] = OrderedDict()
+
+
+def keep(key: Any, recipe: Recipe | None, coding: Any) -> None:
+    """Keep a recipe, and what else is known of the matrix, under the formula and the types of its columns."""
+    if recipe is not None:
+        _kept[key] = (recipe, coding)
+        if len(_kept) > MAX_KEPT:
+            _kept.popitem(last=False)
+
+
+def recall(key: Any, frame: Frame) -> tuple[np.ndarray, Any] | None:
+    """Return the matrix by the recipe of that key, and what was kept with it; None without one for these levels."""
+    if key not in _kept:
+        return None
+    recipe, coding = _kept[key]
+    matrix = recipe.matrix(frame)
+    if matrix is None:
+        return None
+    _kept.move_to_end(key)
+    return matrix, coding
 
 
 def signature(columns: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

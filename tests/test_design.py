@@ -14,7 +14,7 @@ import pytest
 from formulaic import model_matrix
 from formulaic.transforms.contrasts import HelmertContrasts
 
-from glmmjax import _coding
+from glmmjax import _recipes
 from glmmjax._errors import ArgumentError, DataError, FormulaError, GlmmjaxError, ResponseError
 from glmmjax.design import Component, Design, build_design, new_design
 from glmmjax.formula import parse_formula
@@ -107,10 +107,10 @@ def test_a_matrix_computed_from_its_recipe_is_formulaics(fixed: str) -> None:
     first = frame().assign(np_free=1.5)
     second = first.sample(frac=1.0, random_state=1).reset_index(drop=True).assign(x=np.linspace(-2.0, 3.0, N))
     cond(f"y ~ {fixed}", first)
-    learned = {text for text, *_ in _coding._recipes}
+    learned = {text for text, *_ in _recipes._kept}
     assert any(text.replace(" ", "") == fixed.replace(" ", "") for text in learned)
     component = cond(f"y ~ {fixed}", second)
-    _coding._recipes.clear()
+    _recipes._kept.clear()
     again = cond(f"y ~ {fixed}", second)
     assert component.columns == again.columns
     np.testing.assert_array_equal(component.X, again.X)
@@ -125,10 +125,16 @@ def test_a_recipe_does_not_serve_other_levels_types_or_contrasts() -> None:
     assert cond("y ~ f", data).columns == ("(Intercept)", "f[T.b]", "f[T.c]")
 
 
+def test_a_recipe_does_not_serve_functions_of_the_user() -> None:
+    plain = cond("y ~ log(t)").X
+    doubled = cond("y ~ log(t)", context={"log": lambda t: 2.0 * np.log(t)}).X
+    np.testing.assert_allclose(doubled[:, 1], 2.0 * plain[:, 1])
+
+
 @pytest.mark.parametrize("fixed", ["poly(x, 2)", "scale(x)", "bs(x, df=4)", "x.clip(0)"])
 def test_what_depends_on_all_rows_is_never_computed_from_a_recipe(fixed: str) -> None:
     cond(f"y ~ {fixed}")
-    assert fixed not in {text for text, *_ in _coding._recipes}
+    assert fixed not in {text for text, *_ in _recipes._kept}
 
 
 def test_intercept_is_renamed_but_not_a_column_of_that_name() -> None:

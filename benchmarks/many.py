@@ -33,7 +33,7 @@ from benchmarks import machine
 from benchmarks.tables import number, table
 
 PEER_FITS = 60
-R_FITS = 5
+R_FITS = 3
 TEXT = """Times per fit: *run* is the compiled program with the transfer of its results, *whole call* `gj.fit_many(...)`
 from formula and arrays to estimates, standard errors and statuses. Compilation, once for each model, stands apart.
 The peers fit the first responses one after the other ({peer} of them, glmmTMB {r}). *Ahead* is our log-likelihood less

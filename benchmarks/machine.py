@@ -82,11 +82,16 @@ def load() -> str:
 
 
 def _commit() -> str:
+    """The version and the commit; "dirty" with changes other than those of the pages that a run writes."""
     import glmmjax
 
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parents[1]), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        commit = git("describe", "--always")
+        commit += "-dirty" if git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md") else ""
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     return f"{glmmjax.__version__}, commit {commit}"

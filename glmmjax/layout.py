@@ -223,16 +223,18 @@ def _prior_terms(design: Design, placed: list[TermLayout]) -> list[PriorTerm]:
     ]
 
 
-FEWEST_DISTINCT = 32
-
-
 def room_for_distinct(count: int, n: int) -> int:
-    """The padded number of distinct responses in n rows: coarse, as it changes with every response.
+    """The padded number of distinct responses in n rows: of the form ``5 2^k`` or ``7 2^k``, and at least 20.
 
-    >>> [room_for_distinct(count, 640) for count in (3, 33, 600)]
-    [32, 64, 640]
+    Coarse, as it changes with every response, and a program is compiled for every size.
+
+    >>> [room_for_distinct(count, 640) for count in (3, 23, 33, 600)]
+    [20, 28, 40, 640]
     """
-    return min(n, max(FEWEST_DISTINCT, 1 << (count - 1).bit_length()))
+    low = 20
+    while 2 * low < count:
+        low *= 2
+    return min(n, next(size for size in (low, 7 * low // 5, 2 * low) if size >= count))
 
 
 def _distinct(y: Array, trials: Array, weights: Array) -> tuple[Array, Array, Array]:

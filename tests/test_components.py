@@ -54,7 +54,10 @@ TABLE = [
 def responses(family: Any, rng: np.random.Generator, x: np.ndarray, g: np.ndarray) -> np.ndarray:
     """Responses drawn with a group effect, near the middle of what the law tries."""
     law = LAWS[family.name]
-    mu0, phi, psi = sorted(law.mu)[len(law.mu) // 2], sorted(law.phi)[len(law.phi) // 2], law.psi[0]
+    # under an identity link the modes of groups with few counts lie at the wall, a mean of zero: stay away from it
+    walled = family.response == "count" and family.link.name == "identity"
+    mu0 = max(law.mu) if walled else sorted(law.mu)[len(law.mu) // 2]
+    phi, psi = sorted(law.phi)[len(law.phi) // 2], law.psi[0]
     center = float(family.link.link(mu0))
     eta = center + 0.15 * max(abs(center), 0.5) * (0.5 * x + rng.normal(size=GROUPS)[g])
     natural = () if family.shape is None else tuple(family.shape.natural(np.array(psi)))

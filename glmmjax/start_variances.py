@@ -81,7 +81,7 @@ def dispersion(
 ) -> np.ndarray:
     """The phi (m,) for which the weighted mean of ``squared / Var(y)`` is one, found on the log scale.
 
-    With a ``last`` one it is one step of false position nearer, of one at most: the next step of the EM takes the next.
+    With a ``last`` one it goes a step of one from there at most.
     """
     if not family.has_dispersion:
         return np.ones(len(squared))
@@ -98,13 +98,13 @@ def dispersion(
     end = np.full(len(squared), 20.0 if family.response in ("real", "positive") else 3.0)
     if last is None:
         return np.exp(root(excess, -end, end))
-    return np.exp(root(excess, np.maximum(np.log(last) - 1.0, -end), np.minimum(np.log(last) + 1.0, end), steps=1))
+    return np.exp(root(excess, np.maximum(np.log(last) - 1.0, -end), np.minimum(np.log(last) + 1.0, end)))
 
 
 def root(
-    f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, tolerance: float = 0.01, steps: int = 20
+    f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, tolerance: float = 0.01
 ) -> np.ndarray:
-    """Roots (m,) of monotone functions by the Illinois variant of false position, or what its first steps find.
+    """Roots (m,) of monotone functions by the Illinois variant of false position.
 
     Where there is none it is the nearer end, where the function is constant the middle.
 
@@ -118,12 +118,12 @@ def root(
     nearer = np.where(np.abs(at_low) < np.abs(at_high), low, high)
     nearer = np.where(at_low == at_high, 0.5 * (low + high), nearer)
     middle = nearer
-    for step in range(steps if np.any(bracketed) else 0):
+    for _ in range(20 if np.any(bracketed) else 0):
         last = middle
         with np.errstate(all="ignore"):
             middle = np.where(bracketed, (low * at_high - high * at_low) / (at_high - at_low), nearer)
         middle = np.where(np.isfinite(middle), middle, last)  # where both ends have met
-        if step + 1 == steps or np.all(np.abs(middle - last) < tolerance):
+        if np.all(np.abs(middle - last) < tolerance):
             break
         at_middle = f(middle)
         across = at_middle * at_high < 0.0

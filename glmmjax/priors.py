@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from glmmjax._coding import INTERCEPT
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax._types import Array, Params
 
 WEAK = "weak"
-INTERCEPT = "(Intercept)"
 
 
 @dataclass(frozen=True)

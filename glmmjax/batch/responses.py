@@ -72,7 +72,6 @@ def response_batches(
     )
     floating = np.issubdtype(matrix.dtype, np.floating)
     missing = floating and bool(np.isnan(matrix.data if hasattr(matrix, "toarray") else matrix).any())
-    counts = np.ones(matrix.shape[0]) if counts is None else counts
     weights = design.weights if weights is None else weights
     found = Responses(matrix, design.rows, _of_rows(counts, design), weights, missing)
     if family.response == "trials" and trials is None and inputs["weights"] is not None and not own_weights:

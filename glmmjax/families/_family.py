@@ -95,7 +95,7 @@ def _mu(at: Given) -> Any:
     return at.mu
 
 
-def _sigma_is_phi(phi: Any) -> Any:
+def sigma_is_phi(phi: Any) -> Any:
     return phi
 
 
@@ -178,7 +178,7 @@ class Family:
     predictors: tuple[str, ...] = ()
     mean: Callable[[Given], Any] = _mu
     variance: Callable[[Given], Any] = _no_variance
-    sigma: Callable[[Any], Any] = _sigma_is_phi
+    sigma: Callable[[Any], Any] = sigma_is_phi
     simulate: Callable[[np.random.Generator, Given], Any] = _no_simulate
     cdf: Callable[[Any, Given], Any] = _no_cdf
     deviance: Callable[[Any, Given], Any] = no_deviance

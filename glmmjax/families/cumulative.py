@@ -19,7 +19,7 @@ import numpy as np
 from glmmjax._errors import FamilyError, did_you_mean
 from glmmjax._links import PROBABILITY, Link
 from glmmjax._special import NUMPY, log1mexp
-from glmmjax.families._family import Bound, Family, Given, Shape, in_counts, one, unit_link
+from glmmjax.families._family import Bound, Family, Given, Shape, in_counts, one, sigma_is_phi, unit_link
 
 LINKS = {name: PROBABILITY[name] for name in ("logit", "probit", "cloglog", "loglog", "cauchit")}
 THRESHOLDS = ("flexible", "symmetric", "equidistant")
@@ -102,7 +102,7 @@ def _bind(kind: str, family: Family, y: Any, categories: tuple[Any, ...], compon
         family,
         nll=Bound(_nll, (kind, size, nominal)),
         has_dispersion="disp" in components,
-        sigma=_scale if "disp" in components else family.sigma,
+        sigma=sigma_is_phi if "disp" in components else family.sigma,
         phi_name="scale" if "disp" in components else None,
         predictors=nominal,
         shape=Shape(names, Bound(_natural, (kind, size)), Bound(_start, (kind, size, family.link))),
@@ -111,10 +111,6 @@ def _bind(kind: str, family: Family, y: Any, categories: tuple[Any, ...], compon
         cdf=Bound(_cdf, law),
         categories=tuple(categories),
     )
-
-
-def _scale(phi: Any) -> Any:
-    return phi
 
 
 def _natural(kind_and_size: tuple[str, int], psi: Any) -> Any:

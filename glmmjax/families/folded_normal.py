@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log, pi, sqrt
+from math import pi, sqrt
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from glmmjax._links import POSITIVE, Link
 from glmmjax._special import softplus
 from glmmjax.families._family import Family, Given, choose_link, in_positive, inside
+from glmmjax.families.gaussian import normal_base
 
 _LINKS = {"log": POSITIVE["log"]}
 
@@ -22,10 +23,6 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
         return 0.5 * precision * (y - mu) ** 2 - softplus(-2.0 * precision * y * mu)
 
     return inside(link, eta["cond"], density) + eta["disp"]
-
-
-def _log_base(y: Any, trials: Any) -> Any:
-    return np.full(np.shape(y), -0.5 * log(2.0 * pi))
 
 
 def _excess(at: Given) -> Any:
@@ -73,7 +70,7 @@ def folded_normal(link: str | Link | None = None) -> Family:
         choose_link("folded_normal", link, _LINKS),
         _nll,
         links=tuple(_LINKS),
-        log_base=_log_base,
+        log_base=normal_base,
         has_dispersion=True,
         mean=_mean,
         variance=_variance,

@@ -22,7 +22,8 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
     return inside(link, eta["cond"], density) + log_sd
 
 
-def _log_base(y: Any, trials: Any) -> Any:
+def normal_base(y: Any, trials: Any) -> Any:
+    """The terms of a normal log-density that hold no parameter."""
     return np.full(np.shape(y), -0.5 * log(2.0 * pi))
 
 
@@ -80,7 +81,7 @@ def gaussian(link: str | Link | None = None) -> Family:
         chosen,
         _nll,
         links=tuple(REAL),
-        log_base=_log_base,
+        log_base=normal_base,
         has_dispersion=True,
         variance=_variance,
         simulate=_simulate,

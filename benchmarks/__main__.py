@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         comparisons = []
         for name in options.models:
             _say(name)
-            comparisons.append(compare(MODELS[name], options.repeats, options.budget))
+            comparisons.append(compare(MODELS[name], options.turns, options.budget))
         write_csv(options.out / "fits.csv", report.fits_rows(comparisons))
         parts.insert(0, "## Fits\n\n" + report.fits_markdown(comparisons))
     facts = machine.header() | {
@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--models", type=names, default=list(MODELS), help=f"of {','.join(MODELS)}")
     parser.add_argument("--sections", type=names, default=list(SECTIONS), help=f"of {','.join(SECTIONS)}")
-    parser.add_argument("--repeats", type=int, default=20, help="fits by each peer, in turns")
-    parser.add_argument("--budget", type=float, default=20.0, help="seconds of repeats per model and peer")
+    parser.add_argument("--turns", type=int, default=20, help="turns of each peer at each model")
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds of turns per model and peer")
     parser.add_argument("--processes", type=int, default=5, help="fresh processes for the first-process figures")
     parser.add_argument("--cores", type=int, default=1, help="cores for fits and growth; 0 for all")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))

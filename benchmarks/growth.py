@@ -5,6 +5,7 @@ As a program (``python -m benchmarks.growth PEER N``) it is that process, and pr
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import subprocess
@@ -67,6 +68,7 @@ def main(peer: str, n: int) -> None:
     fitter = adapter.fitters(GROWTH, simulated(n))[peer]
     first = fitter()
     peak = _peak_bytes()
+    gc.collect()
     second = fitter()
     report = {"peer": peer, "n": n, "first_s": first.seconds, "second_s": second.seconds, "llf": second.llf}
     parts = {f"second_{name}_s": seconds for name, seconds in second.parts.items() if name == "run"}

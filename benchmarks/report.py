@@ -28,6 +28,7 @@ def fits_rows(comparisons: Iterable[Comparison]) -> list[dict[str, Any]]:
                     "peer": timing.peer,
                     "median_s": timing.median,
                     "min_s": min(timing.seconds),
+                    "after_others_s": timing.after_others,
                     "ratio_to_glmmjax": timing.median / ours.median,
                     "llf": timing.llf,
                     "llf_below_best": comparison.short(timing),
@@ -51,10 +52,12 @@ def fits_markdown(comparisons: Sequence[Comparison]) -> str:
 
 def _parts(comparisons: Iterable[Comparison]) -> str:
     head = ["model", "rows", "compile once, s", "whole call, ms (min)", "of which design", "of which run"]
+    head.append("whole call after others, ms")
     rows = []
     for comparison in comparisons:
         ours = comparison.ours
         times = [_ms(seconds) for seconds in (ours.seconds, ours.part("design"), ours.part("run"))]
+        times.append(number(MS * ours.after_others))
         rows.append([comparison.model.name, ours.nobs, f"{ours.first.parts['compile']:.1f}", *times])
     return "### glmmjax in parts\n\n" + table(head, rows)
 
@@ -86,6 +89,7 @@ def _one_model(comparison: Comparison) -> str:
                 timing.peer,
                 number(MS * timing.median),
                 number(MS * min(timing.seconds)),
+                number(MS * timing.after_others),
                 _ratio(timing, ours),
                 f"{timing.llf:.6f}",
                 _shortfall(comparison.short(timing)),
@@ -93,7 +97,8 @@ def _one_model(comparison: Comparison) -> str:
                 timing.first.note,
             ]
         )
-    head = ["", "median, ms", "min, ms", "ratio to glmmjax", "log-likelihood", "below the best", "repeats", "note"]
+    head = ["", "median, ms", "min, ms", "after others, ms", "ratio to glmmjax", "log-likelihood", "below the best"]
+    head += ["repeats", "note"]
     model = comparison.model
     lines = [f"### {model.name}", f"`{model.formula}`, {model.family}, {comparison.timings[0].nobs} rows"]
     lines.append(table(head, rows))

@@ -6,7 +6,6 @@ returns a :class:`Sample`, or to a sentence that says why this model is not fitt
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,7 +39,6 @@ def timed(fit: Callable[[], Any], llf: Callable[[Any], float]) -> Fitter:
     """The fitter that times ``fit()``; the log-likelihood is read from its result outside the timing."""
 
     def sample() -> Sample:
-        gc.collect()
         began = time.perf_counter()
         result = fit()
         return Sample(time.perf_counter() - began, float(llf(result)))

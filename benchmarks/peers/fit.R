@@ -28,7 +28,6 @@ fit_once <- function(engine, family, data, formula) switch(engine,
 
 answer <- function(engine, family, data, formula) {
   note <- ""
-  gc(FALSE)
   fit <- withCallingHandlers(
     {
       began <- Sys.time()

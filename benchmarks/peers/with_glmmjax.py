@@ -5,7 +5,6 @@ What the quick compilation of a first fit costs is in the table of first process
 
 from __future__ import annotations
 
-import gc
 import time
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ def fitters(model: Model, data: pd.DataFrame) -> Fitters:
     import glmmjax as gj
 
     def sample() -> Sample:
-        gc.collect()
         began = time.perf_counter()
         fit = gj.glmm(model.formula, data, family=model.family, control=gj.Control(compilation="full"))
         seconds = time.perf_counter() - began

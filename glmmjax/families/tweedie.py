@@ -25,7 +25,7 @@ from glmmjax.families._family import Family, Given, Shape, choose_link, inside
 
 # Terms of the series. It is a bell around m of variance m (p - 1): a stretch of nine standard deviations to either side
 # is summed, with a stride where it is longer, which for a smooth bell is as good as every term.
-TERMS = 192
+TERMS = 80
 REACH = 9.0
 LARGEST_PSI = 10.0
 

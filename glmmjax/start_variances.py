@@ -18,7 +18,7 @@ from glmmjax.design import Design, Term
 from glmmjax.families import Family, Given
 from glmmjax.layout import Layout
 
-EM_STEPS = 6
+EM_STEPS = 3
 LARGEST_SAMPLE = 20_000
 TINY = 1e-300
 
@@ -56,22 +56,25 @@ def em(
     phi = dispersion(family, working, psi, (working.slope * residual) ** 2)
     terms = {t: term for t, (component, term) in enumerate(design.terms) if component == "cond"}
     Sigmas: dict[int, Any] = dict.fromkeys(terms)
-    fits = {t: np.zeros_like(residual) for t in terms}
+    fits: dict[int, Any] = dict.fromkeys(terms, 0.0)
+    left, precision = residual, None
     # a factor with few groups can only be seen before those with many have explained its share
     coarse_first = sorted(terms, key=lambda t: len(terms[t].levels))
     for _ in range(EM_STEPS if terms else 0):
-        precision = weights * working.slope**2 / _variance(family, working, psi, phi)
-        spare = np.zeros_like(residual)
+        if precision is None or family.has_dispersion:
+            precision = weights * working.slope**2 / _variance(family, working, psi, phi)
+        spare: Any = 0.0
         for t in coarse_first:
             term = terms[t]
-            others = sum((fit for s, fit in fits.items() if s != t), start=np.zeros_like(residual))
-            b, V, Sigmas[t] = _em_step(term, residual - others, precision, Sigmas[t])
+            b, V, Sigmas[t] = _em_step(term, left + fits[t], precision, Sigmas[t])
             if not layout.terms[t].covariance.correlated:
                 Sigmas[t] = Sigmas[t] * np.eye(Sigmas[t].shape[-1])
-            fits[t] = np.einsum("ij,mij->mi", term.Z, b[:, term.index])
-            spare += np.einsum("ij,mijk,ik->mi", term.Z, V[:, term.index], term.Z)
+            if family.has_dispersion or len(terms) > 1:
+                last, fits[t] = fits[t], np.einsum("ij,mij->mi", term.Z, b[:, term.index])
+                left = left + last - fits[t]
+            if family.has_dispersion:
+                spare += np.einsum("ij,mijk,ik->mi", term.Z, V[:, term.index], term.Z)
         if family.has_dispersion:
-            left = residual - sum(fits.values(), start=np.zeros_like(residual))
             phi = dispersion(family, working, psi, working.slope**2 * (left**2 + spare), phi)
     return Sigmas, phi
 

@@ -27,11 +27,28 @@ from benchmarks.tables import number, table
 
 
 class Case(NamedTuple):
-    """A model: the data set, the call of R, and that of glmmjax on a data frame."""
+    """A model: the data set, the call of R, that of glmmjax on a data frame, and how often the data are repeated.
+
+    Repeated data have groups of their own in each copy, so that a call has more to do than its fixed part.
+    """
 
     data: str
     r: str
     ours: Callable[[Any], Any]
+    copies: int = 1
+    group: str = ""
+
+    def load(self) -> Any:
+        """The data frame."""
+        import pandas as pd
+
+        import glmmjax as gj
+
+        data = gj.datasets.load(self.data)
+        if self.copies == 1:
+            return data
+        parts = [data.assign(**{self.group: data[self.group].astype(str) + f".{k}"}) for k in range(self.copies)]
+        return pd.concat(parts, ignore_index=True)
 
 
 def _glmm(formula: str, family: str, **more: Any) -> Callable[[Any], Any]:
@@ -49,6 +66,7 @@ def _clmm(data: Any) -> Any:
     return gj.clmm("rating ~ temp + contact + (1 | judge)", data, control=gj.Control(compilation="full"))
 
 
+_WINE = "clmm(factor(rating) ~ temp + contact + (1 | judge), data = d)"
 _SPECIES = "count ~ spp + mined + (1 | site)"
 CASES = {
     "Salamanders ZINB2": Case(
@@ -70,7 +88,8 @@ CASES = {
             data.assign(u=((data["Reaction"] - 220) / 180).clip(0, 1))
         ),
     ),
-    "wine clmm": Case("wine", "clmm(factor(rating) ~ temp + contact + (1 | judge), data = d)", _clmm),
+    "wine clmm": Case("wine", _WINE, _clmm),
+    "wine clmm x 50": Case("wine", _WINE, _clmm, 50, "judge"),
     "epil2 compois": Case(
         "epil2",
         "glmmTMB(y ~ Base + trt + (1 | subject), d, family = compois)",
@@ -95,10 +114,8 @@ cat(sprintf('{"seconds": %f, "llf": %.8f}', median(times), as.numeric(logLik(f))
 
 
 def ours(name: str, repeats: int) -> dict[str, Any]:
-    import glmmjax as gj
-
     case = CASES[name]
-    data = gj.datasets.load(case.data)
+    data = case.load()
     first = case.ours(data)
     whole, run = [], []
     for _ in range(repeats):
@@ -117,14 +134,12 @@ def ours(name: str, repeats: int) -> dict[str, Any]:
 
 def theirs(name: str, repeats: int, patience: float) -> dict[str, Any]:
     """The seconds and the log-likelihood of R; NaN where it is not installed."""
-    import glmmjax as gj
-
     if shutil.which("Rscript") is None:
         return {"seconds": math.nan, "llf": math.nan}
     case = CASES[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.csv"
-        gj.datasets.load(case.data).to_csv(path, index=False)
+        case.load().to_csv(path, index=False)
         command = ["Rscript", "-e", _R, str(path), case.r, str(repeats), str(patience)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -66,15 +66,16 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
         ArgumentError: the device is not there.
         DataError: the structure of the Hessian does not fit into memory.
     """
-    check_memory(problem.model.structure, len(flat))
+    structure = problem.model.structure
+    check_memory(structure, len(flat))
     with double_precision(chosen_device(control)):
-        many = control.progress or control.optimizer != "newton" or problem.model.structure.costly
+        many = control.progress or control.optimizer != "newton" or structure.costly
         data = jax.device_put(problem.data) if many else problem.data  # a program that runs once takes it as it is
         modes = problem.modes if modes is None else modes
         compile_time = 0.0
         if control.optimizer != "newton":
             flat, compile_time = _quasi_newton(problem, control, flat, T, modes, data)
-        elif problem.model.structure.costly:
+        elif structure.costly:
             flat, modes, compile_time = _few_hessians(problem, control, flat, T, modes, data)
         state, report, seconds = _newton(problem, control, True, newton_start(flat, modes), T, data)
         state, report = to_numpy((state, report))

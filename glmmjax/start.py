@@ -135,7 +135,7 @@ def _irls(design: Design, family: Family, T: np.ndarray) -> _Working:
             break
         change = np.max(np.abs(new.beta - current.beta), initial=0.0)
         current, mu, slope = new, new.mu, new.slope
-        if change < 1e-2:  # what is left is smaller than its square
+        if change < 0.1:  # what is left is about its square
             break
     return current._replace(beta=T @ current.beta)
 

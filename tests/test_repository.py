@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -54,6 +55,27 @@ gj.glmm("Yield ~ 1 + (1 | Batch)", gj.datasets.load("dyestuff"))
 assert not jax.config.jax_enable_x64
 assert jnp.ones(3).dtype == jnp.float32
 """)
+
+
+def test_import_glmmjax_loads_jax_only_when_it_is_used() -> None:
+    run_python("""
+import sys, glmmjax
+assert "jax" not in sys.modules and "numpy" not in sys.modules
+assert glmmjax.glmm is glmmjax.fitting.glmm and "jax" in sys.modules
+try:
+    glmmjax.glm
+except AttributeError as error:
+    assert "'glm'" in str(error)
+else:
+    raise AssertionError("there is no glm")
+""")
+
+
+def test_type_checkers_see_the_public_names() -> None:
+    tree = ast.parse((ROOT / "glmmjax" / "__init__.py").read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = [alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted([*seen, "__version__"]) == dir(glmmjax)
 
 
 def test_every_public_name_is_there_and_documented() -> None:

@@ -19,6 +19,7 @@ from glmmjax.families import Family, Given
 from glmmjax.layout import Layout
 
 EM_STEPS = 3
+EM_STEPS_BY_A_WALL = 6  # where the link allows only some predictors: a variance still too large may have no modes
 LARGEST_SAMPLE = 20_000
 TINY = 1e-300
 
@@ -60,7 +61,8 @@ def em(
     left, precision = residual, None
     # a factor with few groups can only be seen before those with many have explained its share
     coarse_first = sorted(terms, key=lambda t: len(terms[t].levels))
-    for _ in range(EM_STEPS if terms else 0):
+    steps = EM_STEPS if family.link.valid is None else EM_STEPS_BY_A_WALL
+    for _ in range(steps if terms else 0):
         if precision is None or family.has_dispersion:
             precision = weights * working.slope**2 / _variance(family, working, psi, phi)
         spare: Any = 0.0

@@ -18,8 +18,9 @@ from glmmjax.design import Design, Term
 from glmmjax.families import Family, Given
 from glmmjax.layout import Layout
 
-EM_STEPS = 3
-EM_STEPS_BY_A_WALL = 6  # where the link allows only some predictors: a variance still too large may have no modes
+# Beside a dispersion, with which the variances compete, too few steps end in worse maxima; beside the wall of a link
+# that allows only some predictors, a variance that is still too large may have no modes.
+EM_STEPS, EM_STEPS_OF_OTHERS = 6, 3
 LARGEST_SAMPLE = 20_000
 TINY = 1e-300
 
@@ -61,7 +62,7 @@ def em(
     left, precision = residual, None
     # a factor with few groups can only be seen before those with many have explained its share
     coarse_first = sorted(terms, key=lambda t: len(terms[t].levels))
-    steps = EM_STEPS if family.link.valid is None else EM_STEPS_BY_A_WALL
+    steps = EM_STEPS if family.has_dispersion or family.link.valid is not None else EM_STEPS_OF_OTHERS
     for _ in range(steps if terms else 0):
         if precision is None or family.has_dispersion:
             precision = weights * working.slope**2 / _variance(family, working, psi, phi)

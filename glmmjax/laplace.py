@@ -16,6 +16,7 @@ Tierney & Kadane (1986), J. Am. Stat. Assoc. 81; Kristensen et al. (2016), J. St
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -57,60 +58,75 @@ def marginal_nll(model: JointModel, params: Params, start: Random, data: Data) -
     """
     u, stats = find_modes(model, params, start, data)
     at = model.expand(params, u, data)
-    return _value(model, at, stats, data), (u, stats)
+    factor = model.structure.factor(jax.lax.stop_gradient(at.hessian), model.members(data))
+    return _value(model, at, stats, data, factor), (u, stats)
 
 
 def marginal_gradient(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
     """Value and gradient at the flat parameters (k,), searching the modes from ``start``; other derivatives NaN."""
-    u, stats = find_modes(model, model.unflatten(flat, data), start, data)
-    if model.rows is not None:
-        slope = row_gradient(model, flat, u, data)
-        at, g, V_half = slope.expansion, slope.gradient, slope.inverse
-    else:
-        at, g, V_half = _gradient(model, flat, u, data)
-    unknown = tuple(jnp.full((*x.shape, flat.size), jnp.nan) for x in u)
-    hessian = jnp.full((flat.size, flat.size), jnp.nan)
-    return Marginal(_value(model, at, stats, data), g, hessian, u, unknown, _vcov(model, V_half, data), stats)
+    return marginal_derivatives(model, flat, start, data, exact=False)
 
 
-def marginal_derivatives(model: JointModel, flat: Array, start: Random, data: Data) -> Marginal:
-    """Value, gradient and Hessian at the flat parameters (k,), searching the modes from ``start``."""
+def marginal_derivatives(
+    model: JointModel, flat: Array, start: Random, data: Data, exact: Array | bool = True
+) -> Marginal:
+    """Value, gradient and Hessian at the flat parameters (k,), searching the modes from ``start``.
+
+    ``exact`` says, if need be only when the program runs, whether to go beyond the gradient.
+    """
     u, stats = find_modes(model, model.unflatten(flat, data), start, data)
+    second: Callable[[], tuple[Array, Random]]
     if model.rows is not None:
         slope = row_gradient(model, flat, u, data)
-        at, g, V_half = slope.expansion, slope.gradient, slope.inverse
-        hessian, u_dot = row_hessian(model, flat, u, data, slope)
+        at, g, factor, V_half = slope.expansion, slope.gradient, slope.factor, slope.inverse
+        second = lambda: row_hessian(model, flat, u, data, slope)  # noqa: E731
+    elif exact is True:
+        at, g, factor, V_half, *rest = _second_order(model, flat, u, data)
+        second = lambda: (rest[0], rest[1])  # noqa: E731
     else:
-        at, g, V_half, hessian, u_dot = _second_order(model, flat, u, data)
+        at, g, factor, V_half = _gradient(model, flat, u, data)
+        second = lambda: _second_order(model, flat, u, data)[-2:]  # noqa: E731
+
+    def unknown() -> tuple[Array, Random]:
+        return jnp.full((flat.size, flat.size), jnp.nan), tuple(jnp.full((flat.size, *x.shape), jnp.nan) for x in u)
+
+    if isinstance(exact, bool):
+        hessian, u_dot = second() if exact else unknown()
+    else:
+        hessian, u_dot = jax.lax.cond(exact, second, unknown)
     jacobian = tuple(jnp.moveaxis(x, 0, -1) for x in u_dot)
-    return Marginal(_value(model, at, stats, data), g, hessian, u, jacobian, _vcov(model, V_half, data), stats)
+    return Marginal(_value(model, at, stats, data, factor), g, hessian, u, jacobian, _vcov(model, V_half, data), stats)
 
 
-def _gradient(model: JointModel, x: Array, u: Random, data: Data) -> tuple[Expansion, Array, Any]:
-    """The expansion at (x, u), the gradient there if u are the modes, and the gradient of ``1/2 log |H|`` in H."""
+def _gradient(model: JointModel, x: Array, u: Random, data: Data) -> tuple[Expansion, Array, Any, Any]:
+    """The expansion at (x, u), the gradient there if u are the modes, what solves with H, and half its inverse."""
 
     def expand(x: Array, u: Random) -> Expansion:
         return model.expand(model.unflatten(x, data), u, data)
 
     at, pull = jax.vjp(lambda x: expand(x, u), x)
-    V_half = half_inverse(model, at.hessian, data)
+    factor = model.structure.factor(jax.lax.stop_gradient(at.hessian), model.members(data))
+    V_half = half_inverse(model, at.hessian, data, factor)
     h_u = jax.vjp(lambda u: expand(x, u).hessian, u)[1](V_half)[0] if u else ()
-    w = solve_hessian(model, at.hessian, h_u, data)
+    w = solve_hessian(model, at.hessian, h_u, data, factor)
     g = pull(Expansion(jnp.ones_like(at.pieces), tuple(-v for v in w), V_half))[0]
-    return at, g, V_half
+    return at, g, factor, V_half
 
 
-def _second_order(model: JointModel, flat: Array, u: Random, data: Data) -> tuple[Expansion, Array, Any, Array, Random]:
+def _second_order(
+    model: JointModel, flat: Array, u: Random, data: Data
+) -> tuple[Expansion, Array, Any, Any, Array, Random]:
     """What :func:`_gradient` returns, the Hessian, and the derivatives of the modes (k, ...)."""
     structure = model.structure
     H = model.hessian(model.unflatten(flat, data), u, data)
+    factor = structure.factor(H, model.members(data))
 
     def modes_move(direction: Array) -> Random:
         _, score_dot = jax.jvp(lambda x: model.score(model.unflatten(x, data), u, data), (flat,), (direction,))
-        return tuple(-v for v in solve_hessian(model, H, score_dot, data))
+        return tuple(-v for v in solve_hessian(model, H, score_dot, data, factor))
 
     def gradient(x: Array, u: Random) -> tuple[Array, Any]:
-        at, g, V_half = _gradient(model, x, u, data)
+        at, g, _, V_half = _gradient(model, x, u, data)
         return g, (at, V_half)
 
     directions = jnp.eye(flat.size, dtype=flat.dtype)
@@ -134,7 +150,7 @@ def _second_order(model: JointModel, flat: Array, u: Random, data: Data) -> tupl
             return moves(direction, u_dot), u_dot
 
         hessian, u_dot = jax.lax.map(one, directions)
-    return at, g, V_half, 0.5 * (hessian + hessian.T), u_dot
+    return at, g, factor, V_half, 0.5 * (hessian + hessian.T), u_dot
 
 
 def _vcov(model: JointModel, V_half: Any, data: Data) -> Random:
@@ -142,12 +158,14 @@ def _vcov(model: JointModel, V_half: Any, data: Data) -> Random:
     return tuple(v + jnp.swapaxes(v, 0, 1) for v in model.structure.diagonal(V_half, model.members(data)))
 
 
-def _value(model: JointModel, at: Expansion, stats: Stats, data: Data) -> Array:
-    """The approximation from the expansion at the modes; infinite if they were not found."""
+def _value(model: JointModel, at: Expansion, stats: Stats, data: Data, factor: Any) -> Array:
+    """The approximation from the expansion at the modes and the factor of H; infinite if they were not found."""
     structure, members = model.structure, model.members(data)
-    H = jax.lax.stop_gradient(at.hessian)
+    positive = factor.positive
     if model.least_curvature > 0.0:
-        H = damp(structure, H, jnp.full(structure.n_blocks, -model.least_curvature), members)
-    positive = structure.factor(H, members).positive
+        H = jax.lax.stop_gradient(at.hessian)
+        less = damp(structure, H, jnp.full(structure.n_blocks, -model.least_curvature), members)
+        positive = structure.factor(less, members).positive
     found = (stats.outcome == Outcome.CONVERGED) & jnp.all(positive)
-    return jnp.where(found, jnp.sum(at.pieces) + 0.5 * structure.logdet(at.hessian, members), jnp.inf)
+    value = jnp.sum(at.pieces) + 0.5 * structure.logdet(at.hessian, members, factor)
+    return jnp.where(found, value, jnp.inf)

@@ -42,7 +42,9 @@ class Slope(NamedTuple):
     Attributes:
         expansion: of the joint density.
         gradient: of the approximation (k,), if the point is at the modes.
+        factor: what solves with H.
         inverse: ``V / 2`` on the pattern of H, the gradient of ``1/2 log |H|``.
+        inverse_moves: H_dot -> how that moves with H.
         cotangent: ``(1, -w, V / 2)``, by which psi is made of the expansion.
         weights: ``dA / dr`` (n,) each.
         rows, slope, curvature: r, and its derivatives in the arguments: (n,), (s, n), (s, s, n) each.
@@ -52,7 +54,9 @@ class Slope(NamedTuple):
 
     expansion: Expansion
     gradient: Array
+    factor: Any
     inverse: Any
+    inverse_moves: Callable[[Any], Any]
     cotangent: Expansion
     weights: Rows
     rows: Rows
@@ -62,9 +66,17 @@ class Slope(NamedTuple):
     expansion_moves: Callable[[Array, Random, Rows], Expansion]
 
 
-def half_inverse(model: JointModel, H: Any, data: Data) -> Any:
+def half_inverse(model: JointModel, H: Any, data: Data, factor: Any) -> Any:
     """The gradient of ``1/2 log |H|`` in the stored entries of H: half of ``H^-1`` on its pattern."""
-    return jax.grad(lambda H: 0.5 * model.structure.logdet(H, model.members(data)))(H)
+    return jax.grad(lambda H: 0.5 * model.structure.logdet(H, model.members(data), factor))(H)
+
+
+def moving_inverse(model: JointModel, H: Any, data: Data, factor: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """:func:`half_inverse` at H, and H_dot -> how it moves with H."""
+    inverse = partial(half_inverse, model, data=data, factor=factor)
+    if model.structure.shared_bytes < MOST_SHARED:
+        return jax.linearize(inverse, H)
+    return inverse(H), lambda H_dot: jax.jvp(inverse, (H,), (H_dot,))[1]
 
 
 def row_gradient(model: JointModel, flat: Array, u: Random, data: Data) -> Slope:
@@ -81,28 +93,22 @@ def row_gradient(model: JointModel, flat: Array, u: Random, data: Data) -> Slope
         through = pull_arguments(_pulled(weights, slope, E))
         return (*jax.tree.map(jnp.add, (x, own), through), weights)
 
-    inverse = half_inverse(model, expansion.hessian, data)
+    factor = model.structure.factor(expansion.hessian, model.members(data))
+    inverse, inverse_moves = moving_inverse(model, expansion.hessian, data, factor)
     nothing = jax.tree.map(jnp.zeros_like, expansion)
     h_u = pull(nothing._replace(hessian=inverse))[1]
-    w = solve_hessian(model, expansion.hessian, h_u, data)
+    w = solve_hessian(model, expansion.hessian, h_u, data, factor)
     cotangent = Expansion(jnp.ones_like(expansion.pieces), tuple(-x for x in w), inverse)
     gradient, _, weights = pull(cotangent)
-    parts = (expansion, gradient, inverse, cotangent, weights, rows, slope, curvature)
+    parts = (expansion, gradient, factor, inverse, inverse_moves, cotangent, weights, rows, slope, curvature)
     return Slope(*parts, arguments_move, expansion_moves)
 
 
 def row_hessian(model: JointModel, flat: Array, u: Random, data: Data, at: Slope) -> tuple[Array, Random]:
     """The Hessian of the approximation (k, k), and the derivatives of the modes (k, ...)."""
     arguments, _, assembled = _parts(model, data)
-    structure, H = model.structure, at.expansion.hessian
     E_weights = _pulled(at.weights, at.slope, jax.eval_shape(arguments, flat, u))
     G = reduce(add, [w * own for w, own in zip(at.weights, at.curvature, strict=True)])
-
-    inverse_of = partial(half_inverse, model, data=data)
-    if structure.shared_bytes < MOST_SHARED:
-        inverse_moves = jax.linearize(inverse_of, H)[1]
-    else:
-        inverse_moves = lambda H_dot: jax.jvp(inverse_of, (H,), (H_dot,))[1]  # noqa: E731
 
     def without_curvature(x: Array, u: Random, rows: Rows) -> Array:
         return _inner(at.cotangent, assembled(x, u, rows)) + _inner(E_weights, arguments(x, u))
@@ -113,15 +119,15 @@ def row_hessian(model: JointModel, flat: Array, u: Random, data: Data, at: Slope
         """What moves along one direction: modes, arguments, H and its inverse; and parts of the Hessian in x and u."""
         E_dot = at.arguments_move(direction, jax.tree.map(jnp.zeros_like, u))
         score_dot = at.expansion_moves(direction, jax.tree.map(jnp.zeros_like, u), _moved(at.slope, E_dot)).score
-        u_dot = tuple(-x for x in solve_hessian(model, H, score_dot, data))
+        u_dot = tuple(-x for x in solve_hessian(model, at.expansion.hessian, score_dot, data, at.factor))
         E_dot = at.arguments_move(direction, u_dot)
         rows_dot = _moved(at.slope, E_dot)
         H_dot = at.expansion_moves(direction, u_dot, rows_dot).hessian
         # the rows change their weights in D_i D_j psi twice, the rest stands there once
         in_x, in_u = slope_moves(0.5 * direction, tuple(0.5 * x for x in u_dot), rows_dot)
-        return u_dot, E_dot, _curved(G, E_dot), H_dot, inverse_moves(H_dot), in_x, in_u
+        return u_dot, E_dot, _curved(G, E_dot), H_dot, at.inverse_moves(H_dot), in_x, in_u
 
-    together = 1 if structure.costly else -(-flat.size // 2)
+    together = 1 if model.structure.costly else -(-flat.size // 2)
     u_dot, E_dot, GE_dot, H_dot, V_dot, in_x, in_u = _over_directions(follow, flat.size, together)
     linear = in_x + _products(in_u, u_dot)
     hessian = linear + linear.T + _products(GE_dot, E_dot) + _products(V_dot, H_dot)

@@ -119,10 +119,10 @@ def _find_modes_jvp(model: JointModel, primals: Any, tangents: Any) -> Any:
     return (u, stats), (tuple(-x for x in u_dot), no_tangent)
 
 
-def solve_hessian(model: JointModel, H: Any, right: Random, data: Data) -> Random:
-    """``H^-1 right``; derivatives reuse the factorization instead of differentiating it."""
+def solve_hessian(model: JointModel, H: Any, right: Random, data: Data, factor: Any = None) -> Random:
+    """``H^-1 right``; derivatives reuse the factorization, given or made here, instead of differentiating it."""
     structure, members = model.structure, model.members(data)
-    factor = jax.lax.stop_gradient(structure.factor(H, members))
+    factor = jax.lax.stop_gradient(structure.factor(H, members) if factor is None else factor)
     return jax.lax.custom_linear_solve(
         lambda v: structure.multiply(H, v, members),
         right,

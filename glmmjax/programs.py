@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from glmmjax import compilation_cache
 from glmmjax._types import Array, Data, Random
 from glmmjax.joint import JointModel
-from glmmjax.laplace import Marginal, marginal_derivatives, marginal_gradient, marginal_nll
+from glmmjax.laplace import Marginal, marginal_derivatives, marginal_nll
 from glmmjax.optimizer import NewtonState, minimize_jaxopt, newton_steps, updated_hessian
 
 Source: TypeAlias = tuple[Callable[[Any], JointModel], Any]
@@ -37,7 +37,8 @@ class Report(NamedTuple):
 
 def newton_program(
     source: Source,
-    exact: bool,
+    costly: bool,
+    exact: Array,
     state: NewtonState,
     T: Array,
     tolerance: Array,
@@ -47,16 +48,18 @@ def newton_program(
 ) -> tuple[NewtonState, Report]:
     """The state after at most ``budget`` more evaluations, and the report on its best point.
 
-    With ``exact`` every evaluation has the exact Hessian; otherwise it is updated from the gradients.
+    Every evaluation has the exact Hessian. Where that is costly it has if ``exact``, which is read when the program
+    runs, is true; otherwise the Hessian is updated from the gradients.
     """
     model = source[0](source[1])
 
     def derivatives(flat: Array, modes: Random, last: NewtonState) -> Marginal:
-        if exact:
+        if not costly:
             return marginal_derivatives(model, flat, modes, data)
-        new = marginal_gradient(model, flat, modes, data)
+        new = marginal_derivatives(model, flat, modes, data, exact)
         hessian = updated_hessian(last.at.hessian, flat - last.flat, new.gradient - last.at.gradient)
-        return new._replace(hessian=hessian, modes_jacobian=last.at.modes_jacobian)
+        without = new._replace(hessian=hessian, modes_jacobian=last.at.modes_jacobian)
+        return jax.tree.map(lambda a, b: jnp.where(exact, a, b), new, without)
 
     state = newton_steps(derivatives, T, state, tolerance, max_iter, budget)
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -75,10 +75,11 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
         compile_time = 0.0
         if control.optimizer != "newton":
             flat, compile_time = _quasi_newton(problem, control, flat, T, modes, data)
-        elif structure.costly:
-            flat, modes, compile_time = _few_hessians(problem, control, flat, T, modes, data)
-        state, report, seconds = _newton(problem, control, True, newton_start(flat, modes), T, data)
-        state, report = to_numpy((state, report))
+        state = newton_start(flat, modes)
+        steps, seconds = _newton(problem, structure, control, state, T, data)
+        if control.optimizer == "newton" and structure.costly:
+            state = _few_hessians(steps, state)
+        state, report = to_numpy(steps(state))
         return Solution(state, report, compile_time + seconds)
 
 
@@ -92,16 +93,16 @@ def solve_at(problem: Problem, control: Control, flat: np.ndarray, modes: Random
     with double_precision(chosen_device(control)):
         T = np.eye(len(flat))
         start = newton_start(np.asarray(flat), problem.modes if modes is None else modes)
-        state, report, seconds = _newton(problem, control, True, start, T, problem.data, budget=1)
-        state, report = to_numpy((state, report))
+        steps, seconds = _newton(problem, problem.model.structure, control, start, T, problem.data)
+        state, report = to_numpy(steps(start, budget=1))
         return Solution(state, report, seconds)
 
 
 def resume(problem: Problem, control: Control, state: NewtonState, T: np.ndarray) -> NewtonState:
     """The end of an outer iteration that has come as far as ``state``; NumPy. Call in double precision."""
     data = jax.device_put(problem.data)
-    ended, _, _ = _newton(problem, control, True, state, T, data)
-    return to_numpy(ended)
+    steps, _ = _newton(problem, problem.model.structure, control, state, T, data)
+    return to_numpy(steps(state)[0])
 
 
 def check_memory(structure: Structure, n_params: int) -> None:
@@ -126,32 +127,46 @@ def _memory() -> float:
     return min(known, default=float("inf"))
 
 
+class Steps(Protocol):
+    """``(state, exact, budget)``: Newton steps from a state to the end, or so many of them, with exact Hessians or not;
+    the last state and the report there."""
+
+    def __call__(self, state: NewtonState, exact: bool = True, budget: int = 0) -> tuple[NewtonState, Report]: ...
+
+
 def _newton(
-    problem: Problem, control: Control, exact: bool, state: NewtonState, T: np.ndarray, data: Data, budget: int = 0
-) -> tuple[NewtonState, Report, float]:
-    """Newton steps from ``state`` to the end, or ``budget`` of them."""
-    whole = 1 if control.progress else control.max_iter
-    given = (T, np.array(control.tol), np.array(control.max_iter), np.array(budget or whole), data)
-    program, seconds = compiled(newton_program, (problem.source, exact), (state, *given), control.compilation)
-    state, report = program(state, *given)
-    try:
-        while not budget and int(state.outcome) == Outcome.RUNNING:
+    problem: Problem, structure: Structure, control: Control, start: NewtonState, T: np.ndarray, data: Data
+) -> tuple[Steps, float]:
+    """What takes Newton steps from states like ``start``, and the seconds spent compiling."""
+
+    def given(state: NewtonState, exact: bool, budget: int) -> tuple[Any, ...]:
+        numbers = (np.array(control.tol), np.array(control.max_iter), np.array(budget))
+        return (np.array(exact), state, T, *numbers, data)
+
+    static = (problem.source, structure.costly)
+    program, seconds = compiled(newton_program, static, given(start, True, 1), control.compilation)
+
+    def steps(state: NewtonState, exact: bool = True, budget: int = 0) -> tuple[NewtonState, Report]:
+        at_once = budget or (1 if control.progress else control.max_iter)
+        state, report = program(*given(state, exact, at_once))
+        try:
+            while not budget and int(state.outcome) == Outcome.RUNNING:
+                _show(state)
+                state, report = program(*given(state, exact, at_once))
+        except KeyboardInterrupt:
+            pass
+        if control.progress:
             _show(state)
-            state, report = program(state, *given)
-    except KeyboardInterrupt:
-        pass
-    if control.progress:
-        _show(state)
-    return state, report, seconds
+        return state, report
+
+    return steps, seconds
 
 
-def _few_hessians(
-    problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, modes: Random, data: Data
-) -> tuple[np.ndarray, Random, float]:
-    """The optimum by gradients and a Hessian that is exact at the start only, then updated."""
-    state, _, first = _newton(problem, control, True, newton_start(flat, modes), T, data, budget=1)
-    state, _, second = _newton(problem, control, False, state, T, data)
-    return np.asarray(state.flat), to_numpy(state.at.modes), first + second
+def _few_hessians(steps: Steps, state: NewtonState) -> NewtonState:
+    """The start at the optimum that is found with a Hessian that is exact at the start only, then updated."""
+    state, _ = steps(state, budget=1)
+    state, _ = steps(state, exact=False)
+    return newton_start(np.asarray(state.flat), to_numpy(state.at.modes))
 
 
 def _quasi_newton(

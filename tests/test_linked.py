@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from glmmjax._precision import double_precision, to_numpy
-from glmmjax.hessians import _dense, linked
+from glmmjax.hessians import _dense, _links
 from glmmjax.hessians._levels import Level
-from glmmjax.hessians.linked import Linked, Links, link, prefer_links
+from glmmjax.hessians._links import Links, link, prefer_links
+from glmmjax.hessians.linked import Linked
 
 N = 70
 
@@ -73,7 +74,7 @@ def case(rows: list[np.ndarray], sizes: tuple[int, ...], effects: tuple[int, ...
     rng = np.random.default_rng(2)
     levels = tuple(Level(size, d) for size, d in zip(sizes, effects, strict=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linked, "CHUNK", 64)  # several chunks, the last of them padded
+        patch.setattr(_links, "CHUNK", 64)  # several chunks, the last of them padded
         members = link(rows, levels)
     return Case(
         Linked(levels, members.n_links, members.n_pairs),

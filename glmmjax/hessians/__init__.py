@@ -12,6 +12,8 @@ from glmmjax.hessians._levels import Level as Level
 from glmmjax.hessians._levels import Membership as Membership
 from glmmjax.hessians._levels import Runs as Runs
 from glmmjax.hessians._levels import zeros as zeros
+from glmmjax.hessians._links import link as link
+from glmmjax.hessians._links import prefer_links as prefer_links
 from glmmjax.hessians._structure import MOST_SHARED as MOST_SHARED
 from glmmjax.hessians._structure import RowStructure as RowStructure
 from glmmjax.hessians._structure import Structure as Structure
@@ -26,8 +28,6 @@ from glmmjax.hessians.bordered import BorderedMatrix as BorderedMatrix
 from glmmjax.hessians.crossed import Crossed as Crossed
 from glmmjax.hessians.dense import DenseHessian as DenseHessian
 from glmmjax.hessians.linked import Linked as Linked
-from glmmjax.hessians.linked import link as link
-from glmmjax.hessians.linked import prefer_links as prefer_links
 from glmmjax.hessians.sparse import Sparse as Sparse
 
 

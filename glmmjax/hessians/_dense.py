@@ -60,7 +60,12 @@ def inverse(A: Array) -> Array:
 def _inverse_jvp(primals: Any, tangents: Any) -> Any:
     (A,), (dA,) = primals, tangents
     V = inverse(A)
-    return V, -(V @ (0.5 * (dA + dA.T) @ V))
+    return V, inverse_moves(V, dA)
+
+
+def inverse_moves(V: Array, dA: Array) -> Array:
+    """``d A^-1`` (n, n) from ``V = A^-1``."""
+    return -(V @ (0.5 * (dA + dA.T) @ V))
 
 
 def solve(L: Array, b: Array) -> Array:

@@ -60,8 +60,11 @@ class Structure(Protocol):
     def diagonal(self, H: Any, members: Any) -> tuple[Array, ...]:
         """The diagonal blocks of a stored matrix, (d_k, d_k, G_k) per level; of a gradient its symmetric part."""
 
-    def logdet(self, H: Any, members: Any) -> Array:
-        """``log |H|``; its gradient is the inverse on H's pattern, differentiable in turn."""
+    def logdet(self, H: Any, members: Any, factor: Any = None) -> Array:
+        """``log |H|``; its gradient is the inverse on H's pattern, differentiable in turn.
+
+        Where the factor of H is there already, some structures need not make it again.
+        """
 
     def factor(self, H: Any, members: Any) -> Any:
         """What :meth:`solve` needs of H; its ``positive`` (n_blocks,) says which blocks are positive definite."""

@@ -128,7 +128,7 @@ class BandedHessian:
         """The diagonal of a stored matrix (1, 1, n)."""
         return (jnp.diagonal(H.D).reshape(-1)[None, None, : self.n],)
 
-    def logdet(self, H: BandedMatrix, members: Any) -> Array:
+    def logdet(self, H: BandedMatrix, members: Any, factor: Any = None) -> Array:
         """``log |H|``."""
         return tridiagonal.logdet(H.D, H.E)
 

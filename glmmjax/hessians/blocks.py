@@ -129,7 +129,7 @@ class Blocks:
             positive = positive & (self.sum_blocks(bad.astype(jnp.int32), k, members) == 0)
         return BlocksFactor(tuple(spd.inverse(A) for A in remaining), B, members.parents, positive)
 
-    def logdet(self, H: Pairs, members: Membership) -> Array:
+    def logdet(self, H: Pairs, members: Membership, factor: BlocksFactor | None = None) -> Array:
         """``log |H|``."""
         remaining, _ = self._eliminate(H, members)
         return sum((jnp.sum(spd.logdet(A)) for A in remaining), start=jnp.zeros(()))

@@ -104,12 +104,13 @@ class BorderedHessian:
         """The diagonal blocks of a stored matrix."""
         return (*self.inner.diagonal(H.A, members), H.E[:, :, None])
 
-    def logdet(self, H: BorderedMatrix, members: Any) -> Array:
+    def logdet(self, H: BorderedMatrix, members: Any, factor: BorderedFactor | None = None) -> Array:
         """``log |H|``, or ``log |A|`` where the border is profiled out."""
-        inner = self.inner.logdet(H.A, members)
+        inner = self.inner.logdet(H.A, members, None if factor is None else factor.A)
         if not self.integrated:
             return inner
-        X = _solve_columns(self.inner, self.inner.factor(H.A, members), H.A, H.C, members)
+        A = self.inner.factor(H.A, members) if factor is None else factor.A
+        X = _solve_columns(self.inner, A, H.A, H.C, members)
         return inner + _dense.logdet(H.E - _gram(H.C, X))
 
     def factor(self, H: BorderedMatrix, members: Any) -> BorderedFactor:
@@ -127,8 +128,8 @@ class BorderedHessian:
 
     def inverse_diagonal(self, H: BorderedMatrix, members: Any) -> tuple[Array, ...]:
         """The diagonal blocks of ``H^-1`` whether or not the border counts in the log-determinant."""
-        V = jax.grad(lambda A: self.inner.logdet(A, members))(H.A)
         factor = self.factor(H, members)
+        V = jax.grad(lambda A: self.inner.logdet(A, members, factor.A))(H.A)
         S = _dense.solve(factor.S, jnp.eye(self.size))
         inner = self.inner.diagonal(V, members)
         return (

@@ -110,7 +110,7 @@ class Crossed:
         L, dense = spd.cholesky(S)
         return CrossedFactor(V, B, L, (jnp.all(spd.cholesky(H[0, 0])[1]) & dense[0])[None])
 
-    def logdet(self, H: Pairs, members: Membership) -> Array:
+    def logdet(self, H: Pairs, members: Membership, factor: CrossedFactor | None = None) -> Array:
         """``log |H|``."""
         return jnp.sum(spd.logdet(H[0, 0])) + spd.logdet(self._eliminate(H)[2])[0]
 

@@ -73,7 +73,7 @@ class DenseHessian:
         """The diagonal (1, 1, n)."""
         return (jnp.diagonal(H)[None, None],)
 
-    def logdet(self, H: Array, members: Any) -> Array:
+    def logdet(self, H: Array, members: Any, factor: Any = None) -> Array:
         """``log |H|``."""
         return _dense.logdet(H)
 

@@ -4,15 +4,18 @@
 
 D holds the largest factor, which is eliminated; S is dense over the effects of all others. A student meets a few
 lecturers, so that C is zero nearly everywhere: it is kept on *links*, the pairs of groups that occur in the data, and
-``C' B`` is a sum over the pairs of links that share a group of the largest factor. Its derivative gathers from S^-1 by
-the same list.
+``C' B`` is a sum over the pairs of links that share a group of the largest factor. So is the inverse on the links,
+
+    H^-1 = [[V + P B', -P], [-P', Z]],    V = D^-1,  Z = S^-1,  P = B Z,
+
+which is the derivative of the log-determinant; the second derivative needs Z once more, and two products with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,145 +24,8 @@ import numpy as np
 from glmmjax._types import Array, Random
 from glmmjax.hessians import _dense, _spd
 from glmmjax.hessians._levels import Level, Pairs, Weights, congruence, products, sum_by, symmetric_outer, take
+from glmmjax.hessians._links import Links, Products, add_carried, add_products, total
 from glmmjax.hessians._structure import COSTLY
-
-# So many pairs at a time stay in the cache, and their products take no memory to speak of.
-CHUNK = 1 << 16
-
-# What a pair of strands costs, in multiplications inside a matrix product. One CPU core breaks even at 50; matrix
-# products gain more from further cores than sums over pairs do. Accelerators gain more still.
-PAIR_COST = 100.0
-PAIR_COST_ACCELERATOR = 10_000.0
-# With fewer multiplications than this a table takes no time that could be saved.
-SMALL_TABLE = 1e7
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Links:
-    """Who belongs where, and which groups occur together; integer arrays, given as data.
-
-    A *strand* is one effect of the later group of a link with level 0: what one column of C holds in one group of level
-    0. Strands run level by level, effect by effect, link by link, and so in the order of their columns.
-
-    Attributes:
-        rows: per level, the group of each observation (n,).
-        link: per pair of levels k < m, the link of each observation (n,).
-        ends: per pair of levels, the group of level k and that of level m which each link joins, (links,) each.
-        first, second: every two strands that share a group of level 0, the one of the later column first; sorted by
-            it, and cut into chunks of one size, (chunks, pairs) each. The last chunk is filled up with the number of
-            strands, which is none of them.
-        cell: where the two columns meet in the lower triangle of S, counted row by row (chunks, pairs).
-    """
-
-    rows: tuple[Array, ...]
-    link: dict[tuple[int, int], Array]
-    ends: dict[tuple[int, int], tuple[Array, Array]]
-    first: Array
-    second: Array
-    cell: Array
-
-    @property
-    def n_links(self) -> int:
-        """The number of links, of all pairs of levels."""
-        return sum(len(low) for low, _ in self.ends.values())
-
-    @property
-    def n_pairs(self) -> int:
-        """The number of pairs of strands, padding included."""
-        return int(np.prod(self.first.shape))
-
-
-def link(rows: Sequence[np.ndarray], levels: Sequence[Level]) -> Links:
-    """The links of crossed factors from the group of each observation, ``rows[k]`` (n,); NumPy.
-
-    Time and memory are linear in the observations and in the pairs of strands, which take 12 bytes each.
-
-    >>> members = link([np.array([0, 0, 1]), np.array([1, 1, 0])], (Level(2, 1), Level(2, 1)))
-    >>> members.n_links, members.link[0, 1].tolist()
-    (2, [1, 1, 0])
-    """
-    of_row, ends = {}, {}
-    for k in range(len(levels)):
-        for m in range(k + 1, len(levels)):
-            keys, index = np.unique(_keys(rows[k], rows[m], levels[k]), return_inverse=True)
-            of_row[k, m] = index.astype(np.int32)
-            high, low = np.divmod(keys, levels[k].n_groups)
-            ends[k, m] = (low.astype(np.int32), high.astype(np.int32))
-    group, column, size = _strands(ends, levels)
-    first, second = _pairs(group, levels[0].n_groups)
-    integer = np.int32 if size**2 < 2**31 else np.int64
-    cell = column.astype(integer)[first] * integer(size) + column[second]
-    none = np.int32(len(group))
-    chunks = (_chunks(first, none), _chunks(second, none), _chunks(cell, integer(0)))
-    return Links(tuple(np.asarray(r, dtype=np.int32) for r in rows), of_row, ends, *chunks)
-
-
-def prefer_links(rows: Sequence[np.ndarray], levels: Sequence[Level], accelerator: bool = False) -> bool:
-    """Whether links are estimated to be faster than a table of the coupling, as :class:`Crossed` has it.
-
-    The two differ in how they make ``C' B`` and its derivatives. The table takes ``G_0 d_0 m^2`` multiplications in
-    matrix products; links take ``d_0`` products for each pair of strands, one by one, and each costs as much as
-    PAIR_COST in a matrix product. The ratio is about the same for S, its derivative, and the derivative of that.
-
-    >>> rng = np.random.default_rng(0)
-    >>> few, many = ([rng.integers(0, size, n) for size in (2000, 500)] for n in (10_000, 400_000))
-    >>> [prefer_links(rows, (Level(2000, 1), Level(500, 1))) for rows in (few, many)]
-    [True, False]
-    """
-    if len(levels) < 2:
-        return False
-    n_groups = levels[0].n_groups
-    strands = np.zeros(n_groups, dtype=np.int64)
-    for m, level in enumerate(levels[1:], start=1):
-        keys = np.unique(_keys(rows[0], rows[m], levels[0]))
-        strands += level.n_effects * np.bincount(keys % n_groups, minlength=n_groups)
-    n_pairs = np.sum(strands * (strands - 1)) / 2
-    table = n_groups * float(sum(level.n_effects * level.n_groups for level in levels[1:])) ** 2
-    cost = PAIR_COST_ACCELERATOR if accelerator else PAIR_COST
-    return bool(table > SMALL_TABLE and cost * n_pairs < table)
-
-
-def _keys(low: np.ndarray, high: np.ndarray, level: Level) -> np.ndarray:
-    """One number for each pair of groups; that of the later level varies slowest, so that links follow the columns."""
-    return np.asarray(high, dtype=np.int64) * level.n_groups + low
-
-
-def _strands(
-    ends: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]], levels: Sequence[Level]
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """The group of level 0 and the column of each strand, and the number of columns."""
-    groups, columns, start = [], [], 0
-    for m, level in enumerate(levels[1:], start=1):
-        low, high = ends[0, m]
-        for _ in range(level.n_effects):
-            groups.append(low)
-            columns.append(start + high)
-            start += level.n_groups
-    return np.concatenate(groups), np.concatenate(columns).astype(np.int32), start
-
-
-def _pairs(group: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every strand with each earlier strand of its group."""
-    order = np.argsort(group, kind="stable").astype(np.int32)  # strands group by group
-    size = np.bincount(group, minlength=n_groups)
-    start = (np.cumsum(size) - size).astype(np.int32)
-    strands = np.arange(len(group), dtype=np.int32)
-    place = np.empty_like(order)
-    place[order] = strands
-    count = place - start[group]  # the earlier strands of the same group
-    first = np.repeat(strands, count)
-    begin = np.cumsum(count) - count
-    offset = np.arange(len(first), dtype=begin.dtype)
-    offset -= np.repeat(begin - start[group], count)
-    return first, order[offset]
-
-
-def _chunks(values: np.ndarray, fill: np.integer) -> np.ndarray:
-    """``values`` (pairs,) in rows of at most CHUNK."""
-    width = min(CHUNK, max(1, len(values)))
-    padding = np.full(-len(values) % width, fill, dtype=values.dtype)
-    return np.concatenate([values, padding]).reshape(-1, width)
 
 
 @jax.tree_util.register_dataclass
@@ -267,9 +133,10 @@ class Linked:
         """The diagonal blocks of a stored matrix, (d_k, d_k, G_k) per level."""
         return tuple(H[k, k] for k in range(len(self.levels)))
 
-    def logdet(self, H: Pairs, members: Links) -> Array:
+    def logdet(self, H: Pairs, members: Links, factor: LinkedFactor | None = None) -> Array:
         """``log |H|``; its gradient is ``H^-1`` on the diagonal blocks and twice that on the links, stored once."""
-        return jnp.sum(_spd.logdet(_symmetric(H[0, 0]))) + _dense.logdet(self._eliminate(H, members)[2])
+        factor = self.factor(jax.lax.stop_gradient(H), members) if factor is None else factor
+        return _logdet(self, H, factor, members)
 
     def factor(self, H: Pairs, members: Links) -> LinkedFactor:
         """H after elimination, with one flag that says whether it is positive definite."""
@@ -310,21 +177,59 @@ class Linked:
         return H
 
     def _eliminate(self, H: Pairs, members: Links) -> tuple[Array, Array, Array]:
-        """``V = D^-1``, B by strand (d, strands), and a matrix (m, m) of which S is the symmetric part.
-
-        What two strands or a link add to S stands doubled in the lower triangle, and above it only half of a diagonal
-        block does: nothing needs to be mirrored, and the derivative is gathered from ``S^-1`` as it is.
-        """
+        """``V = D^-1``, B by strand (d, strands), and a matrix (m, m) of which S is the symmetric part."""
         V = _spd.inverse(_symmetric(H[0, 0]))
-        C = jnp.concatenate([H[0, m].reshape(len(V), -1) for m in range(1, len(self.levels))], axis=1)
-        group, column = self._strands(members)
-        B = _spd.product(jnp.stack([take(row, group) for row in V]), C)
-        own = sum_by(jnp.sum(C * B, axis=0), column, self.n_rest)
+        C = self._coupling(H)
+        B = _spd.product(take(V, self._strands(members)[0]), C)
+        return V, B, self._schur(H, ((C, B),), members)
+
+    def _schur(self, H: Pairs, products: Products, members: Links) -> Array:
+        """E less the sum of products of strands, as a matrix (m, m) of which this is the symmetric part.
+
+        What two strands or a link add stands doubled in the lower triangle, and above it only half of a diagonal block
+        does: nothing needs to be mirrored.
+        """
+        own = sum_by(total([jnp.sum(a * b, axis=0) for a, b in products]), self._strands(members)[1], self.n_rest)
         cells, values = self._rest(H, members)
-        S = jnp.zeros(self.n_rest**2, dtype=C.dtype).at[cells].add(values, mode="promise_in_bounds")
+        S = jnp.zeros(self.n_rest**2, dtype=own.dtype).at[cells].add(values, mode="promise_in_bounds")
         S = S.at[:: self.n_rest + 1].add(-own)
-        S = _add_products(S, -2.0 * C, B, members)
-        return V, B, S.reshape(self.n_rest, self.n_rest)
+        S = add_products(S, tuple((-2.0 * a, b) for a, b in products), members)
+        return S.reshape(self.n_rest, self.n_rest)
+
+    def _coupling(self, H: Pairs) -> Array:
+        """C by strand (d, strands)."""
+        d = self.levels[0].n_effects
+        return jnp.concatenate([H[0, m].reshape(d, -1) for m in range(1, len(self.levels))], axis=1)
+
+    def _carried(self, products: Products, members: Links) -> Array:
+        """``sum Z B'`` at the strands, for matrices Z (m, m) and B by strand: (d, strands)."""
+        column = self._strands(members)[1]
+        own = total([take(jnp.diagonal(Z), column) * B for Z, B in products])
+        return add_carried(own, tuple((Z.reshape(-1), B) for Z, B in products), members)
+
+    def _stored(self, first: Array, carried: Array, Z: Array, members: Links) -> Pairs:
+        """A symmetric matrix as a gradient in H, what is stored once doubled.
+
+        It has the blocks ``first`` for level 0, Z (m, m) for the rest, and minus ``carried`` (d, strands) between them.
+        """
+        blocks: Pairs = {(0, 0): first}
+        d, start = self.levels[0].n_effects, 0
+        for m, level in enumerate(self.levels[1:], start=1):
+            size = level.n_effects * len(members.ends[0, m][0])
+            own = carried[:, start : start + size]
+            blocks[0, m] = -2.0 * own.reshape(d, level.n_effects, -1)
+            columns = self._columns(m, jnp.arange(level.n_groups))
+            blocks[m, m] = Z[columns[:, None], columns[None]]
+            for k in range(1, m):
+                low, high = members.ends[k, m]
+                blocks[k, m] = 2.0 * Z[self._columns(k, low)[:, None], self._columns(m, high)[None]]
+            start += size
+        return blocks
+
+    def _sum_outer(self, a: Array, b: Array, members: Links) -> Array:
+        """``sum a b'`` over the strands of each group of level 0, (d, d, G)."""
+        group, n_groups = self._strands(members)[0], self.levels[0].n_groups
+        return jnp.stack([jnp.stack([sum_by(x * y, group, n_groups) for y in b]) for x in a])
 
     def _rest(self, H: Pairs, members: Links) -> tuple[Array, Array]:
         """The entries of E: where they stand, row by row, and their values, doubled if they are stored once."""
@@ -361,31 +266,57 @@ class Linked:
         return starts
 
 
+class Inverse(NamedTuple):
+    """``H^-1`` in pieces: V by blocks (d, d, G), B by strand (d, strands), Z (m, m), and P by strand."""
+
+    V: Array
+    B: Array
+    Z: Array
+    P: Array
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _logdet(structure: Linked, H: Pairs, factor: LinkedFactor, members: Links) -> Array:
+    pivots = jnp.sum(jnp.log(jnp.diagonal(factor.L)))
+    return jnp.sum(_spd.logdet(_symmetric(H[0, 0]))) + 2.0 * pivots
+
+
+@_logdet.defjvp
+def _logdet_jvp(structure: Linked, primals: Any, tangents: Any) -> Any:
+    members = primals[2]
+    V, B, Z, P = _inverse(structure, *primals)
+    inverse = structure._stored(V + structure._sum_outer(P, B, members), P, Z, members)
+    return _logdet(structure, *primals), total([jnp.sum(inverse[at] * H_dot) for at, H_dot in tangents[0].items()])
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _inverse(structure: Linked, H: Pairs, factor: LinkedFactor, members: Links) -> Inverse:
+    """From the factor; as a function of H it can be differentiated again and again."""
+    Z = _dense.solve(factor.L, jnp.eye(structure.n_rest, dtype=factor.L.dtype))
+    return Inverse(factor.V, factor.B, Z, structure._carried(((Z, factor.B),), members))
+
+
+@_inverse.defjvp
+def _inverse_jvp(structure: Linked, primals: Any, tangents: Any) -> Any:
+    """The pieces move by
+
+        dV = -V dD V,    dB = V (dC - dD B),    dZ = -Z dS Z,    dP = dB Z + B dZ
+
+    with ``dS = dE - Q'B - B'Q`` and ``Q = dC - 1/2 dD B``.
+    """
+    members, H_dot = primals[2], tangents[0]
+    at = _inverse(structure, *primals)
+    V, B, Z, _ = at
+    group = structure._strands(members)[0]
+    D_dot, C_dot = _symmetric(H_dot[0, 0]), structure._coupling(H_dot)
+    D_dot_B = _spd.product(take(D_dot, group), B)
+    V_dot = -_spd.product(_spd.product(V, D_dot), V)
+    B_dot = _spd.product(take(V, group), C_dot - D_dot_B)
+    Q = C_dot - 0.5 * D_dot_B
+    Z_dot = _dense.inverse_moves(Z, structure._schur(H_dot, ((Q, B), (B, Q)), members))
+    return at, Inverse(V_dot, B_dot, Z_dot, structure._carried(((Z, B_dot), (Z_dot, B)), members))
+
+
 def _symmetric(A: Array) -> Array:
     """The symmetric part of blocks (d, d, G), so that the derivative is symmetric too."""
     return 0.5 * (A + _spd.transpose(A)) if len(A) > 1 else A
-
-
-def _add_products(S: Array, C: Array, B: Array, members: Links) -> Array:
-    """S (cells,) with the product of C and B (d, strands) of every pair of strands added in its cell.
-
-    Derivatives take the pairs by chunks too, and gather again what they need.
-    """
-    # what fills up the last chunk is a strand of zeros
-    C, B = (jnp.pad(x, ((0, 0), (0, 1))) for x in (C, B))
-
-    @partial(jax.checkpoint, prevent_cse=False)
-    def products(C: Array, B: Array, first: Array, second: Array) -> Array:
-        return sum(_take(c, first) * _take(b, second) for c, b in zip(C, B, strict=True))
-
-    def add(S: Array, pairs: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        first, second, cell = pairs
-        own = products(C, B, first, second)
-        return S.at[cell].add(own, mode="promise_in_bounds", wrap_negative_indices=False), None
-
-    return jax.lax.scan(add, S, (members.first, members.second, members.cell))[0]
-
-
-def _take(values: Array, index: Array) -> Array:
-    """``values[index]`` for an index known to lie within; a copy of the index, to wrap it, would cost as much."""
-    return values.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)

@@ -126,7 +126,7 @@ class Sparse:
         """The diagonal of a stored matrix: (1, 1, n)."""
         return (_take(H, self._diagonal)[None, None],)
 
-    def logdet(self, H: Array, members: Any) -> Array:
+    def logdet(self, H: Array, members: Any, factor: Any = None) -> Array:
         """``log |H|``; its gradient is the inverse on the pattern, doubled off the diagonal."""
         return _logdet(self.pattern, H)
 

@@ -22,7 +22,7 @@ from glmmjax.formula_fit import FormulaFit, Options, formula_problem
 from glmmjax.layout import beta_name, group_counts, lay_out
 from glmmjax.model import log_prior_density
 from glmmjax.restricted import solve_restricted
-from glmmjax.solving import solve
+from glmmjax.solving import placed, solve
 from glmmjax.start import orthonormal_scale, start_values
 from glmmjax.verdict import judge
 
@@ -303,6 +303,7 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
     began = time.perf_counter() if began is None else began
     control, held = options.control, {} if family.shape is None or family.shape.held is None else {"psi": True}
     layout, data = lay_out(design, family, control.structure, options.covariances, options.priors, options.reml)
+    data = placed(data, layout.structure, control)
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
     blocks = {beta_name(name): S for name, S in scale.items()}
     params = _checked_start(start_values(design, family, layout, scale), options.start)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from glmmjax import compilation_cache
+from glmmjax import _memory, compilation_cache
 from glmmjax._types import Array, Data, Random
 from glmmjax.joint import JointModel
 from glmmjax.laplace import Marginal, marginal_derivatives, marginal_nll
@@ -162,10 +162,12 @@ def _made(
     for quick in (False,) if in_full else (False, True):
         executable = compilation_cache.read(program, static, (signature, quick))
         if executable is not None:
+            _memory.return_freed()
             return executable, quick
     global traces
     traces += 1
     lowered = jax.jit(partial(program, *static)).lower(*arguments)
     executable = lowered.compile() if in_full else lowered.compile(compiler_options=QUICK)
     compilation_cache.write(program, static, (signature, not in_full), executable)
+    _memory.return_freed()
     return executable, not in_full

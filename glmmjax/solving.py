@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
+from glmmjax import _memory
 from glmmjax._errors import ArgumentError, DataError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
@@ -69,8 +66,7 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
     structure = problem.model.structure
     check_memory(structure, len(flat))
     with double_precision(chosen_device(control)):
-        many = control.progress or control.optimizer != "newton" or structure.costly
-        data = jax.device_put(problem.data) if many else problem.data  # a program that runs once takes it as it is
+        data = placed(problem.data, structure, control)
         modes = problem.modes if modes is None else modes
         compile_time = 0.0
         if control.optimizer != "newton":
@@ -81,6 +77,17 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
             state = _few_hessians(steps, state)
         state, report = to_numpy(steps(state))
         return Solution(state, report, compile_time + seconds)
+
+
+def placed(data: Data, structure: Structure, control: Control) -> Data:
+    """The data on the device where programs will read them again and again; one that runs once takes them as they are.
+
+    Whoever owns the data and calls this early spares the memory of a second copy.
+    """
+    if not (control.progress or control.optimizer != "newton" or structure.costly):
+        return data
+    with double_precision(chosen_device(control)):
+        return jax.device_put(data)
 
 
 def evaluate(problem: Problem, control: Control, flat: np.ndarray, modes: Random | None = None) -> Marginal:
@@ -107,7 +114,7 @@ def resume(problem: Problem, control: Control, state: NewtonState, T: np.ndarray
 
 def check_memory(structure: Structure, n_params: int) -> None:
     """Raise where the structure's own arrays cannot fit into the memory that this process may have."""
-    needed, there = structure.memory(n_params), _memory()
+    needed, there = structure.memory(n_params), _memory.available()
     if needed > there:
         raise DataError(
             f"The Hessian of the random effects ({structure}) would need about {needed / 2**30:.0f} GiB of memory, and "
@@ -115,16 +122,6 @@ def check_memory(structure: Structure, n_params: int) -> None:
             "random slopes or levels, nested factors where the design allows it, or for a likelihood of your own a "
             "structure that stores less, such as Banded or Sparse."
         )
-
-
-@cache
-def _memory() -> float:
-    """The bytes of this machine's memory, or of the container's where that is less; infinite where it is not known."""
-    known = [float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):
-            known.append(float(Path(file).read_text()))
-    return min(known, default=float("inf"))
 
 
 class Steps(Protocol):

@@ -30,7 +30,8 @@ def factor(A: Array) -> tuple[Array, Array]:
     L = jnp.linalg.cholesky(A, symmetrize_input=True)
     # A factorization that fails is NaN throughout, and what is not finite in A reaches a pivot.
     positive = jnp.all(jnp.isfinite(jnp.diagonal(L)))
-    return jnp.where(positive, L, jnp.eye(len(A), dtype=L.dtype)), positive
+    # not jnp.eye as the alternative, which a loop around would keep as one more matrix
+    return jnp.where(~positive & jnp.eye(len(A), dtype=bool), 1.0, jnp.where(positive, L, 0.0)), positive
 
 
 @jax.custom_jvp
@@ -52,8 +53,7 @@ def _logdet_jvp(primals: Any, tangents: Any) -> Any:
 @jax.custom_jvp
 def inverse(A: Array) -> Array:
     """``A^-1`` (n, n)."""
-    # Two triangular solves of the identity: faster here than L^-1 and its product with itself, or a general inverse.
-    return solve(factor(A)[0], jnp.eye(len(A), dtype=A.dtype))
+    return inverse_of_factor(factor(A)[0])
 
 
 @inverse.defjvp
@@ -61,6 +61,20 @@ def _inverse_jvp(primals: Any, tangents: Any) -> Any:
     (A,), (dA,) = primals, tangents
     V = inverse(A)
     return V, inverse_moves(V, dA)
+
+
+def inverse_of_factor(L: Array) -> Array:
+    """``(L L')^-1`` (n, n).
+
+    >>> inverse_of_factor(jnp.array([[2.0, 0.0], [0.0, 1.0]])).tolist()
+    [[0.25, 0.0], [0.0, 1.0]]
+    """
+    # Two triangular solves of the identity: faster here than L^-1 and its product with itself, or a general inverse.
+    # The barriers save memory: an identity that does not depend on L would be kept by a loop around, and the inverse
+    # would be kept by columns, as LAPACK returns it, and again by rows. It is symmetric, so its columns are rows.
+    L, one = jax.lax.optimization_barrier((L, jnp.ones((), L.dtype)))
+    inverse = solve(L, jnp.where(jnp.eye(len(L), dtype=bool), one, 0.0))
+    return jax.lax.optimization_barrier(inverse.T.reshape(-1)).reshape(L.shape)
 
 
 def inverse_moves(V: Array, dA: Array) -> Array:

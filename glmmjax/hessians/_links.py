@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import TypeAlias
 
@@ -45,7 +45,6 @@ class Links:
         first, second: every two strands that share a group of level 0, the one of the later column first; sorted by
             it, and cut into chunks of one size, (chunks, pairs) each. The last chunk is filled up with the number of
             strands, which is none of them.
-        cell: where the two columns meet in the lower triangle of S, counted row by row (chunks, pairs).
     """
 
     rows: tuple[Array, ...]
@@ -53,7 +52,6 @@ class Links:
     ends: dict[tuple[int, int], tuple[Array, Array]]
     first: Array
     second: Array
-    cell: Array
 
     @property
     def n_links(self) -> int:
@@ -69,7 +67,7 @@ class Links:
 def link(rows: Sequence[np.ndarray], levels: Sequence[Level]) -> Links:
     """The links of crossed factors from the group of each observation, ``rows[k]`` (n,); NumPy.
 
-    Time and memory are linear in the observations and in the pairs of strands, which take 12 bytes each.
+    Time and memory are linear in the observations and in the pairs of strands, which take 8 bytes each.
 
     >>> members = link([np.array([0, 0, 1]), np.array([1, 1, 0])], (Level(2, 1), Level(2, 1)))
     >>> members.n_links, members.link[0, 1].tolist()
@@ -82,12 +80,8 @@ def link(rows: Sequence[np.ndarray], levels: Sequence[Level]) -> Links:
             of_row[k, m] = index.astype(np.int32)
             high, low = np.divmod(keys, levels[k].n_groups)
             ends[k, m] = (low.astype(np.int32), high.astype(np.int32))
-    group, column, size = _strands(ends, levels)
-    first, second = _pairs(group, levels[0].n_groups)
-    integer = np.int32 if size**2 < 2**31 else np.int64
-    cell = column.astype(integer)[first] * integer(size) + column[second]
-    none = np.int32(len(group))
-    chunks = (_chunks(first, none), _chunks(second, none), _chunks(cell, integer(0)))
+    group = np.concatenate([np.tile(ends[0, m][0], levels[m].n_effects) for m in range(1, len(levels))])
+    chunks = (_chunks(x, np.int32(len(group))) for x in _pairs(group, levels[0].n_groups))
     return Links(tuple(np.asarray(r, dtype=np.int32) for r in rows), of_row, ends, *chunks)
 
 
@@ -121,20 +115,6 @@ def _keys(low: np.ndarray, high: np.ndarray, level: Level) -> np.ndarray:
     return np.asarray(high, dtype=np.int64) * level.n_groups + low
 
 
-def _strands(
-    ends: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]], levels: Sequence[Level]
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """The group of level 0 and the column of each strand, and the number of columns."""
-    groups, columns, start = [], [], 0
-    for m, level in enumerate(levels[1:], start=1):
-        low, high = ends[0, m]
-        for _ in range(level.n_effects):
-            groups.append(low)
-            columns.append(start + high)
-            start += level.n_groups
-    return np.concatenate(groups), np.concatenate(columns).astype(np.int32), start
-
-
 def _pairs(group: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
     """Every strand with each earlier strand of its group."""
     order = np.argsort(group, kind="stable").astype(np.int32)  # strands group by group
@@ -162,18 +142,22 @@ def _chunks(values: np.ndarray, fill: np.integer) -> np.ndarray:
 Products: TypeAlias = tuple[tuple[Array, Array], ...]
 
 
-def add_products(S: Array, products: Products, members: Links) -> Array:
-    """S (cells,) with ``sum a'b`` of the two strands of every pair added in its cell; a and b (d, strands)."""
+def add_products(S: Array, products: Products, column: Array, members: Links) -> Array:
+    """S (m, m) with ``sum a'b`` of the two strands of every pair added in the lower triangle; a and b (d, strands).
+
+    ``column`` (strands,) says where each strand stands in S.
+    """
 
     def one(S: Array, padded: Products, first: Array, second: Array, cell: Array) -> Array:
         own = [_take(x, first) * _take(y, second) for a, b in padded for x, y in zip(a, b, strict=True)]
         return _add_at(S, cell, total(own))
 
-    return _over_pairs(one, S, tuple((_padded(a), _padded(b)) for a, b in products), members)
+    padded = tuple((_padded(a), _padded(b)) for a, b in products)
+    return _over_pairs(one, S.reshape(-1), padded, column, len(S), members).reshape(S.shape)
 
 
-def add_carried(P: Array, products: Products, members: Links) -> Array:
-    """P (d, strands) with ``sum z b`` of every pair of strands added, both ways; z (cells,) and b (d, strands)."""
+def add_carried(P: Array, products: Products, column: Array, members: Links) -> Array:
+    """P (d, strands) with ``sum Z b`` of every pair of strands added, both ways; Z (m, m) and b (d, strands)."""
 
     def one(P: Array, padded: Products, first: Array, second: Array, cell: Array) -> Array:
         z = [_take(z, cell) for z, _ in padded]
@@ -182,7 +166,8 @@ def add_carried(P: Array, products: Products, members: Links) -> Array:
             P = jnp.stack([_add_at(row, here, x) for row, x in zip(P, own, strict=True)])
         return P
 
-    return _over_pairs(one, _padded(P), tuple((z, _padded(b)) for z, b in products), members)[:, :-1]
+    padded = tuple((Z.reshape(-1), _padded(b)) for Z, b in products)
+    return _over_pairs(one, _padded(P), padded, column, len(products[0][0]), members)[:, :-1]
 
 
 def total(terms: list[Array]) -> Array:
@@ -190,14 +175,25 @@ def total(terms: list[Array]) -> Array:
     return reduce(add, terms)
 
 
-def _over_pairs(one: Callable[..., Array], start: Array, products: Products, members: Links) -> Array:
-    """``one(sums, products, first, second, cell)`` for one chunk of pairs after the other."""
-    one = jax.checkpoint(one, prevent_cse=False)
+def _over_pairs(
+    one: Callable[..., Array], start: Array, products: Products, column: Array, size: int, members: Links
+) -> Array:
+    """``one(sums, products, first, second, cell)`` for one chunk of pairs after the other.
 
-    def step(sums: Array, pairs: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        return one(sums, products, *pairs), None
+    The cell is where the columns of the two strands meet in the lower triangle of a matrix (size, size), row by row.
+    """
+    integer = jnp.int32 if size**2 < 2**31 else jnp.int64
+    column = jnp.pad(column, (0, 1)).astype(integer)
 
-    return jax.lax.scan(step, start, (members.first, members.second, members.cell))[0]
+    @partial(jax.checkpoint, prevent_cse=False)
+    def chunk(sums: Array, products: Products, first: Array, second: Array) -> Array:
+        cell = _take(column, first) * integer(size) + _take(column, second)
+        return one(sums, products, first, second, cell)
+
+    def step(sums: Array, pairs: tuple[Array, Array]) -> tuple[Array, None]:
+        return chunk(sums, products, *pairs), None
+
+    return jax.lax.scan(step, start, (members.first, members.second))[0]
 
 
 def _padded(values: Array) -> Array:

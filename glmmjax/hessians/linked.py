@@ -189,12 +189,13 @@ class Linked:
         What two strands or a link add stands doubled in the lower triangle, and above it only half of a diagonal block
         does: nothing needs to be mirrored.
         """
-        own = sum_by(total([jnp.sum(a * b, axis=0) for a, b in products]), self._strands(members)[1], self.n_rest)
+        column = self._strands(members)[1]
+        own = sum_by(total([jnp.sum(a * b, axis=0) for a, b in products]), column, self.n_rest)
         cells, values = self._rest(H, members)
         S = jnp.zeros(self.n_rest**2, dtype=own.dtype).at[cells].add(values, mode="promise_in_bounds")
         S = S.at[:: self.n_rest + 1].add(-own)
-        S = add_products(S, tuple((-2.0 * a, b) for a, b in products), members)
-        return S.reshape(self.n_rest, self.n_rest)
+        S = S.reshape(self.n_rest, self.n_rest)
+        return add_products(S, tuple((-2.0 * a, b) for a, b in products), column, members)
 
     def _coupling(self, H: Pairs) -> Array:
         """C by strand (d, strands)."""
@@ -205,7 +206,7 @@ class Linked:
         """``sum Z B'`` at the strands, for matrices Z (m, m) and B by strand: (d, strands)."""
         column = self._strands(members)[1]
         own = total([take(jnp.diagonal(Z), column) * B for Z, B in products])
-        return add_carried(own, tuple((Z.reshape(-1), B) for Z, B in products), members)
+        return add_carried(own, products, column, members)
 
     def _stored(self, first: Array, carried: Array, Z: Array, members: Links) -> Pairs:
         """A symmetric matrix as a gradient in H, what is stored once doubled.
@@ -292,7 +293,7 @@ def _logdet_jvp(structure: Linked, primals: Any, tangents: Any) -> Any:
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _inverse(structure: Linked, H: Pairs, factor: LinkedFactor, members: Links) -> Inverse:
     """From the factor; as a function of H it can be differentiated again and again."""
-    Z = _dense.solve(factor.L, jnp.eye(structure.n_rest, dtype=factor.L.dtype))
+    Z = _dense.inverse_of_factor(factor.L)
     return Inverse(factor.V, factor.B, Z, structure._carried(((Z, factor.B),), members))
 
 

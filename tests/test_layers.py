@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "glmmjax"
 
 LAYERS: tuple[tuple[str, str], ...] = (
-    ("0 vocabulary", "_types _status _errors _precision"),
+    ("0 vocabulary", "_types _status _errors _precision _memory"),
     ("1 mathematics", "_special"),
     ("1 mathematics", "_links"),
     ("1 mathematics", "hessians._spd hessians._dense hessians._levels hessians._elimination hessians._coloring"),
@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("1 mathematics", "hessians._multifrontal"),
     ("1 mathematics", "hessians._host"),
     ("1 mathematics", "hessians._structure"),
+    ("1 mathematics", "hessians._links"),
     ("1 mathematics", "hessians.*"),
     ("1 mathematics", "hessians"),
     ("2 shelves: their records", "families._family covariance._covariance"),

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -269,24 +268,46 @@ def test_pairs_of_strands_are_what_occurs() -> None:
     assert np.all(np.diff(column) >= 0) and np.all(np.diff(first) >= 0)
 
 
-def test_the_derivative_gathers_from_the_inverse() -> None:
-    """Reverse mode scatters into nothing of the size of S beyond what forming S does, and transposes it nowhere."""
-    c = made("two factors")
-    square = c.structure.n_rest**2
-    back = jax.make_jaxpr(lambda H, S: jax.vjp(lambda H: c.structure._eliminate(H, c.members)[2], H)[1](S))
-    forward = jax.make_jaxpr(lambda H: c.structure._eliminate(H, c.members)[2])
+def test_one_elimination_and_one_pass_more_make_the_gradient() -> None:
+    """With the factor at hand; each is one scan over the pairs."""
+    c = made("slopes")
 
-    def large(jaxpr: Any, names: tuple[str, ...]) -> int:
-        here = sum(e.primitive.name in names and e.outvars[0].aval.size == square for e in jaxpr.eqns)
+    def scans(jaxpr: Any) -> int:
+        here = sum(e.primitive.name == "scan" for e in jaxpr.eqns)
         inner = [getattr(p, "jaxpr", p) for e in jaxpr.eqns for p in e.params.values()]
-        return here + sum(large(p, names) for p in inner if hasattr(p, "eqns"))
+        return here + sum(scans(p) for p in inner if hasattr(p, "eqns"))
+
+    def gradient(H: Any) -> Any:
+        factor = c.structure.factor(H, c.members)
+        return jax.grad(lambda H: c.structure.logdet(H, c.members, factor))(H)
 
     with double_precision():
         H = c.hessian(c.w)
-        jaxprs = forward(H).jaxpr, back(H, jnp.zeros((c.structure.n_rest,) * 2)).jaxpr
-    scatters, scatters_back = (large(j, ("scatter", "scatter-add")) for j in jaxprs)
-    assert scatters_back == scatters
-    assert large(jaxprs[1], ("transpose", "dot_general", "select_n")) == 0
+        assert scans(jax.make_jaxpr(lambda H: c.structure.factor(H, c.members))(H).jaxpr) == 1
+        assert scans(jax.make_jaxpr(gradient)(H).jaxpr) == 2
+
+
+def test_nothing_is_kept_of_every_pair_for_a_second_derivative() -> None:
+    c = made("two factors")
+    with double_precision():
+        H = c.hessian(c.w)
+        _, moves = jax.linearize(jax.grad(c.logdet), H)
+        kept = [np.shape(x) for x in jax.make_jaxpr(moves)(H).consts if np.asarray(x).dtype.kind == "f"]
+    assert kept and c.members.first.shape not in kept
+
+
+def test_a_third_derivative_equals_finite_differences() -> None:
+    c = made("slopes")
+    direction = np.random.default_rng(5).normal(size=N)
+
+    def second(w: Any) -> Any:
+        slope = lambda w: jax.jvp(lambda w: c.logdet(c.hessian(w)), (w,), (direction,))[1]  # noqa: E731
+        return jax.jvp(slope, (w,), (direction,))[1]
+
+    with double_precision():
+        exact = jax.jit(lambda w: jax.jvp(second, (w,), (direction,))[1])(c.w)
+        near = jax.jit(jax.vmap(second))(np.stack([c.w + i * H_STEP * direction for i in STEPS]))
+    assert float(exact) == pytest.approx(float(difference(list(near))), rel=1e-6)
 
 
 def test_one_chunk_is_enough_for_few_pairs_and_none_for_no_pairs() -> None:

@@ -81,13 +81,15 @@ class Linked:
 
     @property
     def shared_bytes(self) -> float:
-        """About ten times S."""
-        return 80.0 * float(self.n_rest) ** 2
+        """None beyond what the gradient takes anyway: ``S^-1``."""
+        return 0.0
 
     def memory(self, n_params: int) -> float:
-        """About the bytes of S, its inverse, and their derivatives in ``n_params`` directions, with pairs and links."""
+        """About the bytes of S, its inverse and their derivatives in the directions taken together, pairs and links."""
         effects = self.levels[0].n_effects * max(level.n_effects for level in self.levels)
-        return 8.0 * (n_params + 1) * (4.0 * self.n_rest**2 + 6.0 * effects * self.n_links) + 12.0 * self.n_pairs
+        together = 1 if self.costly else n_params
+        dense = (4.0 + 3.0 * together) * self.n_rest**2
+        return 8.0 * (dense + 6.0 * (n_params + 1) * effects * self.n_links) + 16.0 * self.n_pairs
 
     def spread_blocks(self, values: Array, level: int, members: Links) -> Array:
         """The value (1,) of the only block, for each group of a level."""

@@ -63,7 +63,7 @@ def judge(
     outcome = Outcome(int(state.outcome))
     if outcome == Outcome.START_NOT_FINITE:
         unknown = np.full_like(state.at.hessian, np.nan)
-        return Verdict(outcome.sentence, False, False, (), (), unknown)
+        return Verdict("; ".join([outcome.sentence, *_wall(family)]), False, False, (), (), unknown)
     singular, at_boundary = _singular(design, layout, modes_vcov)
     boundary = np.zeros(len(state.flat), dtype=bool)
     boundary[len(boundary) - len(at_boundary) :] = at_boundary
@@ -78,6 +78,7 @@ def judge(
     sentences = [outcome.sentence]
     if outcome != Outcome.CONVERGED:
         sentences.append(f"gradient too large: {np.max(np.abs(directions.T @ state.at.gradient), initial=0.0):.1e}")
+        sentences += _wall(family)
     if not pd_hess:
         sentences.append("Hessian not positive definite: standard errors are not available")
     sentences += [f"singular: {finding}" for finding in singular]
@@ -112,6 +113,20 @@ def judge_likelihood(
             [f"not identified, or not a minimum, in {' and '.join(np.array(names)[weak])}"] if len(weak) else []
         )
     return Verdict("; ".join(sentences), outcome == Outcome.CONVERGED, positive, (), (), vcov)
+
+
+def _wall(family: Family) -> list[str]:
+    """Where some linear predictors have no mean, what that may have to do with a fit that failed.
+
+    Beside such a wall the effects of a group whose responses are all at the end of the range have no mode inside, and
+    so no Laplace approximation, unless their variance is small.
+    """
+    if family.link.valid is None:
+        return []
+    return [
+        f"the link {family.link.name!r} of the family {family.name!r} allows only some linear predictors, and groups "
+        "may be driven to the limit: try a link that allows all of them"
+    ]
 
 
 def _weakest(hessian: np.ndarray, directions: np.ndarray) -> np.ndarray:

@@ -80,3 +80,13 @@ def test_a_dispersion_at_its_limit_is_said_and_the_rest_is_poisson() -> None:
         assert "singular: the dispersion parameter" in fit.status and fit.converged
         assert fit.llf == pytest.approx(poisson.llf, abs=1e-5)
         np.testing.assert_allclose(fit.bse, poisson.bse, rtol=1e-4)
+
+
+def test_a_fit_that_ran_into_the_limit_of_its_link_says_so() -> None:
+    """Groups that are all ones have no mode below a mean of one unless their variance is small."""
+    rng = np.random.default_rng(1)
+    group = np.repeat(np.arange(20), 6)
+    y = rng.binomial(1, np.minimum(np.exp(-0.4 + 0.6 * rng.normal(size=20)[group]), 0.99))
+    fit = gj.glmm("y ~ 1 + (1 | g)", {"y": y, "g": group}, "binomial(log)")
+    assert not fit.converged
+    assert "the link 'log' of the family 'binomial' allows only some linear predictors" in fit.status

@@ -337,8 +337,9 @@ def test_describes_itself() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 40])
-def test_one_large_matrix(n: int) -> None:
+def test_one_large_matrix(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The functions act on the symmetric part; their derivatives are those of the matrix."""
+    monkeypatch.setattr(_dense, "SOLVED_AT_ONCE", 12)  # a larger one by quarters
     rng = np.random.default_rng(6)
     half, dA = rng.normal(size=(n, n)), rng.normal(size=(n, n))
     A = half @ half.T + np.eye(n)

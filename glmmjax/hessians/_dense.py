@@ -19,6 +19,9 @@ import jax.numpy as jnp
 
 from glmmjax._types import Array
 
+# A triangle of this size is inverted by one solve; halves of a larger one are put together by matrix products.
+SOLVED_AT_ONCE = 1200
+
 
 def factor(A: Array) -> tuple[Array, Array]:
     """The lower Cholesky factor (n, n) of A, and whether A is positive definite, a scalar.
@@ -71,10 +74,24 @@ def inverse_of_factor(L: Array) -> Array:
     """
     # An identity that does not depend on L would be made before any loop around, and kept there as one more matrix.
     L, one = jax.lax.optimization_barrier((L, jnp.ones((), L.dtype)))
-    identity = jnp.where(jnp.eye(len(L), dtype=bool), one, 0.0)
-    half = jax.scipy.linalg.solve_triangular(L, identity, lower=True)
-    # as fast as a second triangular solve, whose result would be by columns and be copied
-    return half.T @ half
+    return _inverses(L, one)[1]
+
+
+def _inverses(L: Array, one: Array) -> tuple[Array, Array]:
+    """``X = L^-1`` and ``X'X``, by halves: matrix products are several times as fast as triangular solves.
+
+    L = [[L1, 0], [M, L2]],    X = [[X1, 0], [Y, X2]],    Y = -X2 M X1
+    """
+    n, m = len(L), len(L) // 2
+    if n <= SOLVED_AT_ONCE:
+        identity = jnp.where(jnp.eye(n, dtype=bool), one, 0.0)
+        X = jax.scipy.linalg.solve_triangular(L, identity, lower=True)
+        return X, X.T @ X  # as fast as a second solve, whose result would be by columns and be copied
+    (X1, V1), (X2, V2) = _inverses(L[:m, :m], one), _inverses(L[m:, m:], one)
+    Y = -(X2 @ (L[m:, :m] @ X1))
+    beside = Y.T @ X2
+    X = jnp.block([[X1, jnp.zeros((m, n - m), L.dtype)], [Y, X2]])
+    return X, jnp.block([[V1 + Y.T @ Y, beside], [beside.T, V2]])
 
 
 def inverse_moves(V: Array, dA: Array) -> Array:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import gc
 import json
-import resource
 import subprocess
 import sys
 from importlib import import_module
 from typing import Any
 
+from benchmarks.machine import peak_bytes
 from benchmarks.models import GROWTH, simulated
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -53,21 +53,16 @@ def _child(peer: str, n: int) -> dict[str, Any]:
     return report
 
 
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
 def main(peer: str, n: int) -> None:
     adapter = import_module(f"benchmarks.peers.{ADAPTERS[peer]}")
     fitter = adapter.fitters(GROWTH, simulated(100))[peer]  # imports what the peer needs
     if isinstance(fitter, str):
         print(json.dumps({}))
         return
-    baseline = _peak_bytes()
+    baseline = peak_bytes()
     fitter = adapter.fitters(GROWTH, simulated(n))[peer]
     first = fitter()
-    peak = _peak_bytes()
+    peak = peak_bytes()
     gc.collect()
     second = fitter()
     report = {"peer": peer, "n": n, "first_s": first.seconds, "second_s": second.seconds, "llf": second.llf}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.tables import number, table
 
+MIB = 2**20
 FORMULA = "yb ~ service + (1 | s) + (1 | d) + (1 | dept)"
 EXPORT = "d <- lme4::InstEval; d$yb <- as.integer(d$y > 3); write.csv(d, commandArgs(TRUE)[1], row.names = FALSE)"
 GLMMTMB = """
@@ -39,11 +39,6 @@ cat(sprintf('{"seconds": %f, "llf": %.8f, "peak_mib": %f}', t, as.numeric(logLik
 POLISHED = {"(Intercept)": -0.1597155694, "service[T.1]": -0.1398824292}
 
 
-def peak() -> float:
-    """The largest memory of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def glmmjax(path: str, cache: str | None = None) -> dict[str, Any]:
     import pandas as pd
 
@@ -55,7 +50,7 @@ def glmmjax(path: str, cache: str | None = None) -> dict[str, Any]:
     began = time.perf_counter()
     first = gj.glmm(FORMULA, data, "binomial")
     whole = time.perf_counter() - began
-    reached = peak()
+    reached = machine.peak_bytes() / MIB
     in_full = gj.Control(compilation="full")
     runs = [gj.glmm(FORMULA, data, "binomial", control=in_full).timings["run"] for _ in range(4)]
     apart = max(abs(first.params[name] - value) for name, value in POLISHED.items())
@@ -79,7 +74,7 @@ def glmm(path: str) -> dict[str, Any]:
 
 def child(peer: str, arguments: list[str]) -> None:
     facts = {"glmmjax": glmmjax, "glmm": glmm}[peer](*arguments)
-    print(json.dumps({"peak_mib": peak()} | facts))
+    print(json.dumps({"peak_mib": machine.peak_bytes() / MIB} | facts))
 
 
 def main() -> None:

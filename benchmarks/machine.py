@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +31,12 @@ def limit_cores(count: int) -> str:
     allowed = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, allowed[-count:])
     return f"pinned to {count} of {len(allowed)} cores, for every peer"
+
+
+def peak_bytes() -> int:
+    """The largest memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def header() -> dict[str, str]:

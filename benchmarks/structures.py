@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -116,7 +115,6 @@ def child(name: str, n: int) -> None:
     first = fit()
     first_s = time.perf_counter() - began
     repeats = [first] if first.timings["run"] > 20 else [fit() for _ in range(3)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     row = {
         "structure": name,
         "n": n,
@@ -126,7 +124,7 @@ def child(name: str, n: int) -> None:
         "run_s": min(again.timings["run"] for again in repeats),
         "compile_s": first.timings["compile"],
         "first_s": first_s,
-        "peak_mib": peak / MIB,
+        "peak_mib": machine.peak_bytes() / MIB,
     }
     print(json.dumps(row))
 

@@ -88,8 +88,8 @@ class Comparison:
         return min(equal, key=lambda timing: timing.median, default=None)
 
 
-def compare(model: Model, repeats: int, budget: float) -> Comparison:
-    """Fit ``model`` once with everyone, then in ``repeats`` turns.
+def compare(model: Model, n_turns: int, budget: float) -> Comparison:
+    """Fit ``model`` once with everyone, then in ``n_turns`` turns.
 
     A peer whose turns have taken ``budget`` seconds rests after the first ``LEAST_TURNS``.
     """
@@ -109,7 +109,7 @@ def compare(model: Model, repeats: int, budget: float) -> Comparison:
                 raise
             skipped[peer] = f"failed: {error}"
     turns: dict[str, list[tuple[Sample, ...]]] = {peer: [] for peer in fitters}
-    for _ in range(repeats):
+    for _ in range(n_turns):
         for peer, fitter in fitters.items():
             spent = sum(sample.seconds for turn in turns[peer] for sample in turn)
             if len(turns[peer]) < LEAST_TURNS or spent < budget:

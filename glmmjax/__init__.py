@@ -61,19 +61,17 @@ _NAMES = {
     "promises": "Blocks Crossed Dense",
     "result": "Fit load",
 }
-_MODULES = "check covariance datasets densities families"
-_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
-__all__ = sorted([*_HOMES, *_MODULES.split()])
+_HOMES: dict[str, str | None] = {name: module for module, names in _NAMES.items() for name in names.split()}
+_HOMES |= dict.fromkeys(["check", "covariance", "datasets", "densities", "families"])  # modules themselves
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name, on which Python calls this once."""
-    if name in _HOMES:
-        value = getattr(import_module(f"glmmjax.{_HOMES[name]}"), name)
-    elif name in _MODULES.split():
-        value = import_module(f"glmmjax.{name}")
-    else:
+    if name not in _HOMES:
         raise AttributeError(f"module 'glmmjax' has no attribute {name!r}")
+    home = _HOMES[name]
+    value = import_module(f"glmmjax.{name}") if home is None else getattr(import_module(f"glmmjax.{home}"), name)
     globals()[name] = value
     return value
 

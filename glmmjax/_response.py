@@ -12,8 +12,6 @@ from glmmjax._errors import DataError, ResponseError
 from glmmjax._frames import Column, Factor, Frame, Table
 from glmmjax._tokens import split_at, text_of, tokenize
 
-_ROUNDING = 1e-6  # how far proportion * trials may be from a whole number, for each trial
-_MOST_ROUNDING = 1e-3  # and at most
 # what a response can be written as, how many expressions it holds, and which
 _CALLS = {
     "cbind": ((2,), "two expressions, successes and failures, like cbind(k, n - k)"),
@@ -33,6 +31,12 @@ class Response:
     weights: np.ndarray  # multiply the log-likelihood of each row
     levels: tuple[Any, ...] | None = None  # (failure, success) of a response that was a factor; the categories
     notes: tuple[str, ...] = ()
+
+
+def nearly_whole(successes: np.ndarray, trials: np.ndarray) -> np.ndarray:
+    """Where ``proportion * trials`` is a whole number up to the rounding of a proportion that was written down."""
+    allowed = np.minimum(1e-6 * np.maximum(1.0, trials), 1e-3)
+    return np.abs(successes - np.round(successes)) <= allowed
 
 
 def response_parts(text: str) -> tuple[str, ...]:
@@ -252,8 +256,7 @@ def _proportions(text: str, y: np.ndarray, frame: Frame, weights: np.ndarray | N
         "give whole numbers",
     )
     successes = np.round(y * weights)
-    allowed = np.minimum(_ROUNDING * np.maximum(1.0, weights), _MOST_ROUNDING)
-    whole = np.abs(y * weights - successes) <= allowed
+    whole = nearly_whole(y * weights, weights)
     _require(
         whole,
         text,

@@ -197,16 +197,21 @@ def shape_estimates(fit: FormulaFit, level: float = 0.95) -> list[tuple[str, flo
 
 
 def _dispersion(fit: FormulaFit, level: float) -> list[tuple[str, float, float, float, float]]:
-    """The dispersion phi, where it is one number: its standard error by the delta method, its limits on the log."""
+    """The dispersion phi, where it is one number and not that of a gaussian response."""
     from glmmjax.result import normal_quantile
 
     family = fit.family
     if not family.has_dispersion or "disp" in fit.components or family.name == "gaussian":
         return []
+    return [(family.phi_name or "phi", *_constant_phi(fit, normal_quantile(level)))]
+
+
+def _constant_phi(fit: FormulaFit, half: float) -> tuple[float, float, float, float]:
+    """The one phi of all rows, its standard error by the delta method, and its limits on the log scale."""
     phi = float(np.exp(fit.log_phi()[0]))
     log_se = float(np.sqrt(np.diag(fit.vcov)[fit.positions(beta_name("disp"))][0]))
-    spread = float(np.exp(normal_quantile(level) * log_se))
-    return [(family.phi_name or "phi", phi, phi * log_se, phi / spread, phi * spread)]
+    spread = float(np.exp(half * log_se))
+    return phi, phi * log_se, phi / spread, phi * spread
 
 
 def coef_table(fit: FormulaFit) -> pd.DataFrame:
@@ -253,11 +258,8 @@ def _sigma(fit: FormulaFit, half: float) -> list[tuple[Any, ...]]:
     """The residual standard deviation of a gaussian response, if it is one number."""
     if fit.family.name != "gaussian" or "disp" in fit.components:
         return []
-    log_se = float(np.sqrt(np.diag(fit.vcov)[fit.positions("beta_disp")][0]))
-    spread = np.exp(half * log_se)
-    sigma = fit.sigma
-    labels = ("ran_pars", "cond", "Residual", None, "sd__Observation")
-    return [(*labels, sigma, sigma * log_se, np.nan, np.nan, sigma / spread, sigma * spread)]
+    sigma, se, low, high = _constant_phi(fit, half)
+    return [("ran_pars", "cond", "Residual", None, "sd__Observation", sigma, se, np.nan, np.nan, low, high)]
 
 
 def _mode_rows(fit: FormulaFit, term: TermEstimate, half: float) -> list[tuple[Any, ...]]:

@@ -222,6 +222,12 @@ def _unidentified(hessian: np.ndarray, directions: np.ndarray, names: Sequence[s
     return tuple(names[int(np.flatnonzero(column)[-1])] for column in directions[:, involved].T)
 
 
+def column_reach(X: np.ndarray) -> np.ndarray:
+    """How far each column of X (n, p) moves the linear predictor per unit of its coefficient: (p,)."""
+    spread = np.ptp(X, axis=0)
+    return np.where(spread > 0, spread, np.max(np.abs(X), axis=0, initial=0.0))
+
+
 def _separated(design: Design, family: Family, layout: Layout, flat: np.ndarray, vcov: np.ndarray) -> tuple[str, ...]:
     """Columns whose effect has run away: large, with a standard error that is larger still, and no prior to hold it."""
     of_mean = family.link.name in UNBOUNDED_LINKS and family.response in ("count", "trials", "categories")
@@ -230,11 +236,10 @@ def _separated(design: Design, family: Family, layout: Layout, flat: np.ndarray,
         part, block = design.components[component], beta_name(component)
         informed = {i for prior in layout.priors if prior.block == block for i in prior.positions}
         looked_at = component == "zi" or (of_mean and component != "disp")
+        reach = column_reach(part.X)
         for j, name in enumerate(part.columns if looked_at else ()):
-            column = part.X[:, j]
-            reach = np.ptp(column) or np.max(np.abs(column))
-            error = np.sqrt(vcov[first + j, first + j]) * reach
-            if abs(flat[first + j]) * reach > SEPARATED_EFFECT and not error < SEPARATED_ERROR and j not in informed:
+            error = np.sqrt(vcov[first + j, first + j]) * reach[j]
+            if abs(flat[first + j]) * reach[j] > SEPARATED_EFFECT and not error < SEPARATED_ERROR and j not in informed:
                 found.append(name if component == "cond" else f"{component}:{name}")
         first += part.X.shape[1]
     return tuple(found)

@@ -11,7 +11,7 @@ import numpy as np
 from glmmjax._errors import ArgumentError, DataError, did_you_mean
 from glmmjax._frames import read_table
 from glmmjax._rank import dependent_columns
-from glmmjax._response import MOST_CATEGORIES
+from glmmjax._response import MOST_CATEGORIES, nearly_whole
 from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, mark, unfit_batch
 from glmmjax.batch.lanes import LANES_AT_ONCE, Responses, response_lanes
 from glmmjax.batch.starts import lane_starts
@@ -277,11 +277,8 @@ def _weights_as_trials(found: Responses) -> Responses:
         return found
     matrix = found.matrix.toarray() if hasattr(found.matrix, "toarray") else found.matrix
     successes = matrix[found.rows] * weights[:, None]
-    whole = np.round(successes)
-    near = np.abs(successes - whole) <= np.minimum(1e-6 * weights, 1e-3)[:, None]
-    return Responses(
-        np.where(near, whole, successes), np.arange(len(weights)), weights, np.ones_like(weights), found.any_missing
-    )
+    exact = np.where(nearly_whole(successes, weights[:, None]), np.round(successes), successes)
+    return Responses(exact, np.arange(len(weights)), weights, np.ones_like(weights), found.any_missing)
 
 
 def _with_column(data: Any, n: int, family: Family) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from glmmjax.laplace import Marginal
 from glmmjax.layout import beta_name
 from glmmjax.modes import Stats
 from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
-from glmmjax.verdict import SEPARATED_EFFECT, UNINFORMED, judge
+from glmmjax.verdict import SEPARATED_EFFECT, UNINFORMED, column_reach, judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +85,8 @@ def _sound(lanes: Lanes, results: LaneResults, chosen: np.ndarray) -> tuple[np.n
         X = parts[component].X
         beta = results.flat[chosen, first : first + X.shape[1]]
         first += X.shape[1]
-        reach = np.where(np.ptp(X, axis=0) > 0, np.ptp(X, axis=0), np.max(np.abs(X), axis=0, initial=0.0))
         if component != "disp":
-            fine &= np.all(np.abs(beta) * reach <= SEPARATED_EFFECT, axis=1)
+            fine &= np.all(np.abs(beta) * column_reach(X) <= SEPARATED_EFFECT, axis=1)
     with np.errstate(all="ignore"):
         root = T @ (V / np.sqrt(eigenvalues)[:, None, :])
     return fine, np.where(fine[:, None, None], root @ np.swapaxes(root, 1, 2), np.nan)

@@ -218,8 +218,8 @@ def _prior_terms(design: Design, placed: list[TermLayout]) -> list[PriorTerm]:
     """The random-effects terms that priors can be about."""
     firsts = np.cumsum([0, *(term.n_theta for term in placed)])
     return [
-        PriorTerm(term.group, term.columns, int(first), own.n_theta, own.covariance.correlated)
-        for (_, term), own, first in zip(design.terms, placed, firsts, strict=False)
+        PriorTerm(component, term.group, term.columns, int(first), own.n_theta, own.covariance.correlated)
+        for (component, term), own, first in zip(design.terms, placed, firsts, strict=False)
     ]
 
 

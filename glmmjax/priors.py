@@ -140,6 +140,7 @@ class Matrix(NamedTuple):
 class Term(NamedTuple):
     """What a prior needs to know of a random-effects term; ``first`` is where its part of theta begins."""
 
+    component: str
     group: str
     columns: tuple[str, ...]
     first: int
@@ -158,7 +159,8 @@ def read_priors(
         priors: what belongs to what, ``{"beta": "normal(0, 2)", "beta[x]": "t(0, 1, 3)", "sd[site]": "gamma(1, 2)",
             "cor": "lkj(2)"}``. "beta", "beta_zi", "beta_disp" are all fixed effects of a component but its intercept;
             in brackets stands one column. "beta" is that of every category where each has a predictor. "sd" and "cor"
-            are those of all random-effects terms, or of the grouping factor in brackets. "weak" is Cauchy with center 0
+            are those of all random-effects terms, "sd_cond", "sd_zi", "cor_zi", ... of the terms of one component; in
+            brackets stands one grouping factor. "weak" is Cauchy with center 0
             on each coefficient of the mean and of zero inflation, its scale 2.5 for a column of standard deviation one
             half, and 10 for an intercept unless its link is the identity: Gelman, Jakulin, Pittau & Su (2008), Annals
             of Applied Statistics 2(4), which keeps the estimates finite where the data are separated.
@@ -226,10 +228,14 @@ def _read_density(key: str, text: Any) -> tuple[str, list[float]]:
 
 def _targets(key: str, kind: str, matrices: Mapping[str, Matrix], terms: Sequence[Term]) -> list[Prior]:
     parsed = _KEY.fullmatch(key)
-    blocks = (*matrices, *(("sd", "cor") if terms else ()))
+    components = dict.fromkeys(term.component for term in terms)
+    of_terms = {f"{kind}_{component}": (kind, component) for component in components for kind in ("sd", "cor")}
+    blocks = (*matrices, *(("sd", "cor") if terms else ()), *of_terms)
     if parsed is None or parsed[1] not in blocks:
         raise ArgumentError(f"priors: the model has no parameters {key!r}. {did_you_mean(key, blocks)}")
     block, inside = parsed[1], parsed[2]
+    block, component = of_terms.get(block, (block, None))
+    terms = [term for term in terms if component in (None, term.component)]
     if (kind == "lkj") != (block == "cor"):
         raise ArgumentError(f"priors[{key!r}]: lkj is for correlations ('cor'), and the only density they can have.")
     if kind == "gamma" and block != "sd":

@@ -233,7 +233,7 @@ def test_a_prior_makes_the_penalized_maximum() -> None:
 def test_densities_of_priors_are_scipys() -> None:
     from glmmjax.priors import Term, read_priors
 
-    terms = [Term("g", ("(Intercept)", "x"), 0, 3, True)]
+    terms = [Term("cond", "g", ("(Intercept)", "x"), 0, 3, True)]
     theta = np.array([0.2, -0.4, 0.7])
     r = theta[2] / np.sqrt(1 + theta[2] ** 2)
     cases = {
@@ -247,6 +247,25 @@ def test_densities_of_priors_are_scipys() -> None:
         with double_precision():
             found = sum(float(p.log_density({"theta": theta}, n)) for p, n in zip(priors, numbers, strict=True))
         assert found == pytest.approx(float(expected), rel=1e-12), key
+
+
+def test_a_prior_on_standard_deviations_can_be_that_of_one_component() -> None:
+    from glmmjax.priors import Term, read_priors
+
+    terms = [Term(c, "g", ("(Intercept)",), k, 1, True) for k, c in enumerate(("cond", "zi"))]
+    where = {
+        key: [prior.positions for prior in read_priors({key: "gamma(1, 2)"}, {}, terms)[0]]
+        for key in ("sd", "sd_cond", "sd_zi", "sd_zi[g]")
+    }
+    assert where == {"sd": [(0,), (1,)], "sd_cond": [(0,)], "sd_zi": [(1,)], "sd_zi[g]": [(1,)]}
+    with pytest.raises(gj.ArgumentError, match="no parameters 'sd_disp'"):
+        read_priors({"sd_disp": "gamma(1, 2)"}, {}, terms)
+    owls = gj.datasets.load("owls")
+    formulas = ("SiblingNegotiation ~ FoodTreatment + (1 | Nest)", owls, "nbinom2")
+    free = gj.glmm(*formulas, ziformula="~ 1 + (1 | Nest)")
+    held = gj.glmm(*formulas, ziformula="~ 1 + (1 | Nest)", priors={"sd_zi": "normal(0, 0.01)"})
+    assert free.terms[1].sd[0] > 0.5 and held.terms[1].sd[0] < 0.05
+    assert held.terms[0].sd[0] > 0.1
 
 
 def test_a_weak_prior_keeps_separated_estimates_finite() -> None:

@@ -17,6 +17,7 @@ Tierney & Kadane (1986), J. Am. Stat. Assoc. 81; Kristensen et al. (2016), J. St
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -79,13 +80,13 @@ def marginal_derivatives(
     if model.rows is not None:
         slope = row_gradient(model, flat, u, data)
         at, g, factor, V_half = slope.expansion, slope.gradient, slope.factor, slope.inverse
-        second = lambda: row_hessian(model, flat, u, data, slope)  # noqa: E731
-    elif exact is True:
-        at, g, factor, V_half, *rest = _second_order(model, flat, u, data)
-        second = lambda: (rest[0], rest[1])  # noqa: E731
+        second = partial(row_hessian, model, flat, u, data, slope)
+    elif exact is True:  # with the gradient in one pass
+        (at, g, factor, V_half), both = _second_order(model, flat, u, data)
+        second = partial(tuple, both)
     else:
         at, g, factor, V_half = _gradient(model, flat, u, data)
-        second = lambda: _second_order(model, flat, u, data)[-2:]  # noqa: E731
+        second = partial(_hessian, model, flat, u, data)
 
     def unknown() -> tuple[Array, Random]:
         return jnp.full((flat.size, flat.size), jnp.nan), tuple(jnp.full((flat.size, *x.shape), jnp.nan) for x in u)
@@ -113,10 +114,15 @@ def _gradient(model: JointModel, x: Array, u: Random, data: Data) -> tuple[Expan
     return at, g, factor, V_half
 
 
+def _hessian(model: JointModel, flat: Array, u: Random, data: Data) -> tuple[Array, Random]:
+    """The Hessian, and the derivatives of the modes (k, ...)."""
+    return _second_order(model, flat, u, data)[1]
+
+
 def _second_order(
     model: JointModel, flat: Array, u: Random, data: Data
-) -> tuple[Expansion, Array, Any, Any, Array, Random]:
-    """What :func:`_gradient` returns, the Hessian, and the derivatives of the modes (k, ...)."""
+) -> tuple[tuple[Expansion, Array, Any, Any], tuple[Array, Random]]:
+    """What :func:`_gradient` returns, and what :func:`_hessian` does."""
     structure = model.structure
     H = model.hessian(model.unflatten(flat, data), u, data)
     factor = structure.factor(H, model.members(data))
@@ -150,7 +156,7 @@ def _second_order(
             return moves(direction, u_dot), u_dot
 
         hessian, u_dot = jax.lax.map(one, directions)
-    return at, g, factor, V_half, 0.5 * (hessian + hessian.T), u_dot
+    return (at, g, factor, V_half), (0.5 * (hessian + hessian.T), u_dot)
 
 
 def _vcov(model: JointModel, V_half: Any, data: Data) -> Random:

@@ -125,8 +125,10 @@ def check_memory(structure: Structure, n_params: int) -> None:
 
 
 class Steps(Protocol):
-    """``(state, exact, budget)``: Newton steps from a state to the end, or so many of them, with exact Hessians or not;
-    the last state and the report there."""
+    """Newton steps from a state to the end, or ``budget`` of them, with exact Hessians or updated ones.
+
+    They return the last state and the report on its best point.
+    """
 
     def __call__(self, state: NewtonState, exact: bool = True, budget: int = 0) -> tuple[NewtonState, Report]: ...
 

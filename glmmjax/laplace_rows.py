@@ -116,7 +116,7 @@ def row_hessian(model: JointModel, flat: Array, u: Random, data: Data, at: Slope
     slope_moves = jax.linearize(jax.grad(without_curvature, (0, 1)), flat, u, at.rows)[1]
 
     def follow(direction: Array) -> tuple[Any, ...]:
-        """What moves along one direction: modes, arguments, H and its inverse; and parts of the Hessian in x and u."""
+        """What moves along one direction: modes, H, arguments; and parts of the Hessian in x and u."""
         E_dot = at.arguments_move(direction, jax.tree.map(jnp.zeros_like, u))
         score_dot = at.expansion_moves(direction, jax.tree.map(jnp.zeros_like, u), _moved(at.slope, E_dot)).score
         u_dot = tuple(-x for x in solve_hessian(model, at.expansion.hessian, score_dot, data, at.factor))
@@ -125,12 +125,25 @@ def row_hessian(model: JointModel, flat: Array, u: Random, data: Data, at: Slope
         H_dot = at.expansion_moves(direction, u_dot, rows_dot).hessian
         # the rows change their weights in D_i D_j psi twice, the rest stands there once
         in_x, in_u = slope_moves(0.5 * direction, tuple(0.5 * x for x in u_dot), rows_dot)
-        return u_dot, E_dot, _curved(G, E_dot), H_dot, at.inverse_moves(H_dot), in_x, in_u
+        return u_dot, H_dot, (E_dot, _curved(G, E_dot), in_x, in_u)
 
-    together = 1 if model.structure.costly else -(-flat.size // 2)
-    u_dot, E_dot, GE_dot, H_dot, V_dot, in_x, in_u = _over_directions(follow, flat.size, together)
-    linear = in_x + _products(in_u, u_dot)
-    hessian = linear + linear.T + _products(GE_dot, E_dot) + _products(V_dot, H_dot)
+    def with_inverse(direction: Array) -> tuple[Any, ...]:
+        u_dot, H_dot, rows = follow(direction)
+        return u_dot, H_dot, rows, at.inverse_moves(H_dot)
+
+    def hessian_of(u_dot: Random, rows: tuple[Any, ...]) -> Array:
+        """The Hessian but for the products of the inverse with H."""
+        E_dot, GE_dot, in_x, in_u = rows
+        linear = in_x + _products(in_u, u_dot)
+        return linear + linear.T + _products(GE_dot, E_dot)
+
+    if not model.structure.costly:
+        u_dot, H_dot, rows, V_dot = _over_directions(with_inverse, flat.size, -(-flat.size // 2))
+        hessian = hessian_of(u_dot, rows) + _products(V_dot, H_dot)
+    else:  # one direction at a time, and the inverses when nothing of the rows takes memory any more
+        u_dot, H_dot, rows = _over_directions(follow, flat.size, 1)
+        H_dot, hessian = jax.lax.optimization_barrier((H_dot, hessian_of(u_dot, rows)))
+        hessian = hessian + jax.lax.map(lambda own: _products(_one(at.inverse_moves(own)), H_dot)[0], H_dot)
     return 0.5 * (hessian + hessian.T), u_dot
 
 
@@ -182,8 +195,13 @@ def _inner(a: Any, b: Any) -> Array:
     )
 
 
+def _one(a: Any) -> Any:
+    """The tree with a leading axis of one."""
+    return jax.tree.map(lambda x: x[None], a)
+
+
 def _products(a: Any, b: Any) -> Array:
-    """All inner products (k, k) of trees whose arrays have a leading axis k."""
+    """All inner products (k, m) of trees whose arrays have a leading axis, k and m."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     # not x @ y.T, whose transposed copy takes several times as long as the product
     contract = partial(jax.lax.dot_general, dimension_numbers=(((1,), (1,)), ((), ())))

@@ -37,7 +37,6 @@ class Report(NamedTuple):
 
 def newton_program(
     source: Source,
-    costly: bool,
     exact: Array,
     state: NewtonState,
     T: Array,
@@ -54,7 +53,7 @@ def newton_program(
     model = source[0](source[1])
 
     def derivatives(flat: Array, modes: Random, last: NewtonState) -> Marginal:
-        if not costly:
+        if not model.structure.costly:
             return marginal_derivatives(model, flat, modes, data)
         new = marginal_derivatives(model, flat, modes, data, exact)
         hessian = updated_hessian(last.at.hessian, flat - last.flat, new.gradient - last.at.gradient)

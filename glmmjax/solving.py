@@ -72,7 +72,7 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
         if control.optimizer != "newton":
             flat, compile_time = _quasi_newton(problem, control, flat, T, modes, data)
         state = newton_start(flat, modes)
-        steps, seconds = _newton(problem, structure, control, state, T, data)
+        steps, seconds = _newton(problem, control, state, T, data)
         if control.optimizer == "newton" and structure.costly:
             state = _few_hessians(steps, state)
         state, report = to_numpy(steps(state))
@@ -100,7 +100,7 @@ def solve_at(problem: Problem, control: Control, flat: np.ndarray, modes: Random
     with double_precision(chosen_device(control)):
         T = np.eye(len(flat))
         start = newton_start(np.asarray(flat), problem.modes if modes is None else modes)
-        steps, seconds = _newton(problem, problem.model.structure, control, start, T, problem.data)
+        steps, seconds = _newton(problem, control, start, T, problem.data)
         state, report = to_numpy(steps(start, budget=1))
         return Solution(state, report, seconds)
 
@@ -108,7 +108,7 @@ def solve_at(problem: Problem, control: Control, flat: np.ndarray, modes: Random
 def resume(problem: Problem, control: Control, state: NewtonState, T: np.ndarray) -> NewtonState:
     """The end of an outer iteration that has come as far as ``state``; NumPy. Call in double precision."""
     data = jax.device_put(problem.data)
-    steps, _ = _newton(problem, problem.model.structure, control, state, T, data)
+    steps, _ = _newton(problem, control, state, T, data)
     return to_numpy(steps(state)[0])
 
 
@@ -133,17 +133,14 @@ class Steps(Protocol):
     def __call__(self, state: NewtonState, exact: bool = True, budget: int = 0) -> tuple[NewtonState, Report]: ...
 
 
-def _newton(
-    problem: Problem, structure: Structure, control: Control, start: NewtonState, T: np.ndarray, data: Data
-) -> tuple[Steps, float]:
+def _newton(problem: Problem, control: Control, start: NewtonState, T: np.ndarray, data: Data) -> tuple[Steps, float]:
     """What takes Newton steps from states like ``start``, and the seconds spent compiling."""
 
     def given(state: NewtonState, exact: bool, budget: int) -> tuple[Any, ...]:
         numbers = (np.array(control.tol), np.array(control.max_iter), np.array(budget))
         return (np.array(exact), state, T, *numbers, data)
 
-    static = (problem.source, structure.costly)
-    program, seconds = compiled(newton_program, static, given(start, True, 1), control.compilation)
+    program, seconds = compiled(newton_program, (problem.source,), given(start, True, 1), control.compilation)
 
     def steps(state: NewtonState, exact: bool = True, budget: int = 0) -> tuple[NewtonState, Report]:
         at_once = budget or (1 if control.progress else control.max_iter)

@@ -86,9 +86,7 @@ def test_three_responses_in_one_call_equal_three_fits(salamanders: pd.DataFrame,
     axes = replace(jax.tree.map(lambda _: None, data), y=0)
 
     def run(data: object) -> object:
-        return programs.newton_program(
-            (joint_model, layout), False, True, newton_start(flat, modes), T, 1e-10, 100, 100, data
-        )
+        return programs.newton_program((joint_model, layout), True, newton_start(flat, modes), T, 1e-10, 100, 100, data)
 
     with double_precision():
         state, report = to_numpy(jax.jit(jax.vmap(run, in_axes=(axes,)))(replace(data, y=y)))

@@ -19,6 +19,7 @@ from glmmjax.custom import LikelihoodSpec, joint_model, shape_of
 from glmmjax.detection import detect
 from glmmjax.grouping import choose_structure
 from glmmjax.hessians import Level, zeros
+from glmmjax.indices import check_indices
 from glmmjax.likelihood_fit import LikelihoodFit, check_callable
 from glmmjax.likelihood_inputs import (
     as_columns,
@@ -216,6 +217,7 @@ def _fit(
     flat, directions = constrain(leaves, fixed)
     problem = Problem((build, spec), data, modes, spec.params.labels())
     with double_precision():
+        check_indices(problem, spec, flat)
         check_start(problem, spec, flat)
     prepared = time.perf_counter()
     state, _, compile_time = solve(problem, control, flat, directions)

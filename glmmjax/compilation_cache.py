@@ -22,7 +22,7 @@ import jax
 import jaxlib
 import numpy as np
 
-VERSIONED = {"glmmjax", "jax", "numpy"}  # packages whose code the key knows
+from glmmjax.surroundings import has_own_functions
 
 _directory: Path | None = None
 
@@ -94,24 +94,14 @@ def _device_numbers(executable: Any) -> list[int]:
 
 
 def _file(program: Any, static: tuple[Any, ...], signature: Any) -> Path | None:
-    if _directory is None:
+    if _directory is None or has_own_functions(static):
         return None
-    if not {module.split(".")[0] for module in _modules(static)} <= VERSIONED:
+    try:
+        code = pickle.dumps((program, static))
+    except (pickle.PicklingError, AttributeError, TypeError):
         return None
-    code = pickle.dumps((program, static))
     key = hashlib.sha256(repr((_environment(), signature)).encode() + code)
     return _directory / f"{program.__name__}-{key.hexdigest()[:32]}.bin"
-
-
-def _modules(value: Any) -> set[str]:
-    """The modules of all functions in nested tuples and dataclasses."""
-    if callable(value) and hasattr(value, "__module__") and not hasattr(value, "__dataclass_fields__"):
-        return {value.__module__ or type(value).__module__}
-    if hasattr(value, "__dataclass_fields__"):
-        parts = [getattr(value, name) for name in value.__dataclass_fields__]
-    else:
-        parts = list(value) if isinstance(value, tuple) else []
-    return set().union(*(_modules(part) for part in parts)) if parts else set()
 
 
 @cache

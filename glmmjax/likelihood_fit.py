@@ -18,6 +18,7 @@ from glmmjax.laplace import Marginal
 from glmmjax.observations import ObservationSpec
 from glmmjax.result import Fit
 from glmmjax.solving import Problem
+from glmmjax.surroundings import check_hashable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,6 +186,7 @@ class LikelihoodFit(Fit):
 
 
 def check_callable(name: str, function: Any) -> None:
-    """Raise ArgumentError unless it can be called."""
+    """Raise ArgumentError unless it can be called, and be part of the key of a program."""
     if not callable(function):
         raise ArgumentError(f"{name} must be a function, not {type(function).__name__}.")
+    check_hashable(name, function)

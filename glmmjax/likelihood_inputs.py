@@ -114,6 +114,8 @@ def numeric_rows(table: Mapping[str, np.ndarray], factors: set[str]) -> dict[str
 
 
 def as_priors(prior: Any, factors: Sequence[str]) -> tuple[Callable[..., Any] | None, ...]:
+    if callable(prior):
+        check_callable("prior", prior)
     if prior is None or callable(prior):
         return (prior,) * len(factors)
     if not isinstance(prior, Mapping):

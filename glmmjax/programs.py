@@ -2,11 +2,12 @@
 
 A model comes as ``source = (build, spec)``: a function and a hashable value from which it makes the
 :class:`~glmmjax.joint.JointModel`, so that the same model is recognized in a later call and, on disk, in
-a later process.
+a later process. Functions of the user in it count with what they read besides their arguments.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from glmmjax._types import Array, Data, Random
 from glmmjax.joint import JointModel
 from glmmjax.laplace import Marginal, marginal_derivatives, marginal_nll
 from glmmjax.optimizer import NewtonState, minimize_jaxopt, newton_steps, updated_hessian
+from glmmjax.surroundings import read_surroundings, tracing
 
 Source: TypeAlias = tuple[Callable[[Any], JointModel], Any]
 
@@ -113,6 +115,10 @@ ENOUGH_WORK = 2_000_000
 WORK_OF_A_RUN = 5_000
 
 
+# Options belong to a version of the compiler, which refuses those that it does not know: found once in a process.
+_refused: set[str] = set()
+
+
 @dataclass
 class _Entry:
     """A compiled program, whether it was compiled quickly, and the work it was asked for so far."""
@@ -136,7 +142,8 @@ def compiled(
     leaves, tree = jax.tree.flatten(arguments)
     shapes = tuple((x.shape, x.dtype.str) for x in leaves)
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
-    key = (program, static, tree, shapes, device)
+    around, lower = _surrounded(program, static, arguments)
+    key = (program, static, tree, shapes, device, around)
     entry = _compiled.pop(key, None)
     work = sum(x.size for x in leaves if x.dtype.kind == "f") + WORK_OF_A_RUN + (entry.work if entry else 0)
     platform = device.platform if device is not None else jax.default_backend()
@@ -144,7 +151,7 @@ def compiled(
     began = time.perf_counter()
     if entry is None or (in_full and entry.quick):
         signature = (str(tree), shapes, str(device))
-        entry = _Entry(*_made(program, static, arguments, signature, in_full), work)
+        entry = _Entry(*_made(program, static, lower, signature, in_full), work)
         seconds = time.perf_counter() - began
     else:
         entry.work, seconds = work, 0.0
@@ -154,8 +161,27 @@ def compiled(
     return entry.executable, seconds
 
 
+def _surrounded(
+    program: Any, static: tuple[Any, ...], arguments: tuple[Any, ...]
+) -> tuple[bytes | None, Callable[[], Any]]:
+    """What the user's functions read besides their arguments, as a key, and what traces the program with it.
+
+    Where they read something that cannot be compared, the key is the traced program itself.
+    """
+    read = read_surroundings(static)
+
+    def lower(around: Any) -> Any:
+        with tracing(around):
+            return jax.jit(partial(program, *static)).lower(*arguments)
+
+    if read is None or not read.opaque:
+        return (None, partial(lower, None)) if read is None else (read.digest, partial(lower, read.digest))
+    lowered = lower(object())
+    return hashlib.blake2b(lowered.as_text().encode(), digest_size=16).digest(), lambda: lowered
+
+
 def _made(
-    program: Any, static: tuple[Any, ...], arguments: tuple[Any, ...], signature: Any, in_full: bool
+    program: Any, static: tuple[Any, ...], lower: Callable[[], Any], signature: Any, in_full: bool
 ) -> tuple[Any, bool]:
     """The program from the disk, in full where it is there, or compiled and stored; and whether it is a quick one."""
     for quick in (False,) if in_full else (False, True):
@@ -165,8 +191,30 @@ def _made(
             return executable, quick
     global traces
     traces += 1
-    lowered = jax.jit(partial(program, *static)).lower(*arguments)
-    executable = lowered.compile() if in_full else lowered.compile(compiler_options=QUICK)
+    lowered = lower()
+    executable = lowered.compile() if in_full else _compiled_quickly(lowered)
     compilation_cache.write(program, static, (signature, not in_full), executable)
     _memory.return_freed()
     return executable, not in_full
+
+
+def _compiled_quickly(lowered: Any) -> Any:
+    """The program compiled with those of the quick options that this compiler has."""
+    options = {name: value for name, value in QUICK.items() if name not in _refused}
+    try:
+        return lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError:
+        refused = {name for name, value in options.items() if not _is_known(name, value)}
+        if not refused:
+            raise
+    _refused.update(refused)
+    return _compiled_quickly(lowered)
+
+
+def _is_known(option: str, value: str | bool) -> bool:
+    """Whether the compiler takes an option: the smallest program is compiled with it."""
+    try:
+        jax.jit(lambda x: x).lower(0.0).compile(compiler_options={option: value})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

@@ -22,6 +22,7 @@ from glmmjax.observations import ObservationData, ObservationSpec
 from glmmjax.programs import Source, compiled
 from glmmjax.promises import Storage
 from glmmjax.solving import Problem
+from glmmjax.surroundings import read_surroundings, tracing
 
 # Arrays of at least so many numbers that a likelihood finds around it are taken for data.
 CAPTURED = 20
@@ -30,7 +31,8 @@ MISMATCH = 1e-6
 
 def check_number(what: str, function: Callable[..., Any], *arguments: Any) -> None:
     """Raise ArgumentError unless a function gives one float64 number; call in double precision."""
-    traced, out = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    with tracing(read_surroundings((function,))):
+        traced, out = jax.make_jaxpr(function, return_shape=True)(*arguments)
     leaves = jax.tree.leaves(out)
     if len(leaves) != 1 or not hasattr(out, "shape"):
         raise ArgumentError(f"{what} must return one number, but it returns a {type(out).__name__}.")

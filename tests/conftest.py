@@ -7,7 +7,9 @@ import io
 import json
 import os
 import runpy
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,22 @@ if TYPE_CHECKING:
 # Most of what tests take is the compiler's time, and of that its optimization, for programs that run a few times: they
 # are compiled as `glmmjax.programs.QUICK` says, also where a test calls jax.jit itself or JAX compiles one operation.
 # `XLA_FLAGS= python -m pytest` compiles as users do; the slow tests are run in that way by .ci/run.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+QUICK_FLAGS = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
+
+
+def known_flags(flags: Sequence[str]) -> list[str]:
+    """Those of some XLA flags that this version has; a process that is given others does not start."""
+
+    def starts(given: Sequence[str]) -> bool:
+        environment = {**os.environ, "XLA_FLAGS": " ".join(given), "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True)
+        return done.returncode == 0
+
+    return list(flags) if starts(flags) else [flag for flag in flags if starts([flag])]
+
+
+if "XLA_FLAGS" not in os.environ:  # the workers of pytest-xdist inherit it
+    os.environ["XLA_FLAGS"] = " ".join(known_flags(QUICK_FLAGS))
 
 CASES: dict[str, dict[str, Any]] = {
     case["name"]: case for case in json.loads((Path(__file__).parent / "reference" / "cases.json").read_text())

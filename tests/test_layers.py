@@ -15,7 +15,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "glmmjax"
 
 LAYERS: tuple[tuple[str, str], ...] = (
-    ("0 vocabulary", "_types _status _errors _precision _memory"),
+    ("0 vocabulary", "_types _status _errors _memory"),
+    ("0 vocabulary", "_precision surroundings"),
     ("1 mathematics", "_special"),
     ("1 mathematics", "_links"),
     ("1 mathematics", "hessians._spd hessians._dense hessians._levels hessians._elimination hessians._coloring"),

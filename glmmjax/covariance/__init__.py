@@ -8,6 +8,7 @@ from glmmjax._errors import FormulaError, did_you_mean
 from glmmjax.covariance._covariance import Covariance as Covariance
 from glmmjax.covariance.diagonal import diagonal as diagonal
 from glmmjax.covariance.unstructured import unstructured as unstructured
+from glmmjax.surroundings import check_hashable
 
 COVARIANCES: dict[str, Covariance] = {structure.name: structure for structure in (unstructured, diagonal)}
 
@@ -26,4 +27,6 @@ def resolve_covariance(name: str, private: Mapping[str, Covariance] | None = Non
         raise FormulaError(f"Unknown covariance structure {name!r}. {did_you_mean(name, known)}")
     if not isinstance(known[name], Covariance):
         raise FormulaError(f"covariances[{name!r}] must be a glmmjax.covariance.Covariance, not {known[name]!r}.")
+    if private and name in private:
+        check_hashable(f"covariances[{name!r}]", known[name])
     return known[name]

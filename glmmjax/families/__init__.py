@@ -43,6 +43,7 @@ from glmmjax.families.truncated_counts import truncated_nbinom2 as truncated_nbi
 from glmmjax.families.truncated_counts import truncated_poisson as truncated_poisson
 from glmmjax.families.tweedie import tweedie as tweedie
 from glmmjax.families.zero_inflation import zero_inflated as zero_inflated
+from glmmjax.surroundings import check_hashable
 
 #: Constructors by name: each takes a link, or None for the family's default.
 FAMILIES: dict[str, Callable[..., Family]] = {
@@ -102,6 +103,7 @@ def resolve_family(spec: Any) -> Family:
     ('log', 'binomial')
     """
     if isinstance(spec, Family):
+        check_hashable(f"family {spec.name!r}", spec, FamilyError)
         check_private(spec)
         return spec
     if any(spec is constructor for constructor in FAMILIES.values()):

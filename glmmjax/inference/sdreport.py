@@ -17,6 +17,7 @@ from glmmjax.hessians import as_matrix
 from glmmjax.inference.delta import bias_corrected, delta_method
 from glmmjax.promises import path_name
 from glmmjax.result import Fit
+from glmmjax.surroundings import check_hashable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,9 @@ def sdreport(
     >>> bool(np.isclose(out.report["mean"], 1527.5)), bool(np.isclose(out.report_se["mean"], fit.bse.iloc[0]))
     (True, True)
     """
-    report = report or fit.default_report
+    report = fit.default_report if report is None else report
+    if report is not None:
+        check_hashable("report", report)
     params, random = fit.params_report(), fit.random_report()
     extra: dict[str, Any] = {}
     if report is not None:

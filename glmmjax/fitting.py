@@ -18,12 +18,13 @@ from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names, term_estimates, term_label
 from glmmjax.families import Family, cumulative, resolve_family, zero_inflated
 from glmmjax.formula import Formula, parse_formula
-from glmmjax.formula_fit import FormulaFit, Options, formula_problem
+from glmmjax.formula_fit import FormulaFit, Options, formula_problem, own_parts
 from glmmjax.layout import beta_name, group_counts, lay_out
 from glmmjax.model import log_prior_density
 from glmmjax.restricted import solve_restricted
 from glmmjax.solving import placed, solve
 from glmmjax.start import orthonormal_scale, start_values
+from glmmjax.surroundings import read_surroundings
 from glmmjax.verdict import judge
 
 
@@ -312,6 +313,7 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
     flat, free = constrain({name: params[name] for name in names}, fixed)
     T = free if fixed else block_diagonal([blocks.get(name, np.eye(len(params[name]))) for name in names])
     labels = parameter_names(design, layout, family)
+    read = read_surroundings(own_parts(family, options.covariances))
     prepared = time.perf_counter()
     if options.reml:
         state, report, compile_time = solve_restricted(layout, data, labels, control, flat, T)
@@ -349,6 +351,7 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
         verdict=verdict,
         iterations=int(state.iterations),
         timings=timings,
+        read=read,
     )
 
 

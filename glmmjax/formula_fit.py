@@ -20,6 +20,7 @@ from glmmjax.layout import Layout, ModelData, beta_name, lay_out
 from glmmjax.model import joint_model
 from glmmjax.result import Fit
 from glmmjax.solving import Problem
+from glmmjax.surroundings import Surroundings, warn_if_changed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,7 @@ class FormulaFit(Fit):
         estimates: all parameters by name, on the unconstrained scale: "beta", "beta_disp" (log phi), "beta_zi"
             (logit), "psi" (shape), "theta".
         terms: the estimates of each random-effects term.
+        read: what functions of the user in the family and the covariances read when it was fitted; None without any.
     """
 
     design: Design
@@ -57,6 +59,7 @@ class FormulaFit(Fit):
     log_prior: float
     estimates: Mapping[str, np.ndarray]
     terms: tuple[TermEstimate, ...]
+    read: Surroundings | None = None
 
     # -- size and likelihood -------------------------------------------------------------------------------------------
     @property
@@ -293,9 +296,15 @@ class FormulaFit(Fit):
         """Where the fixed effects stand in ``flat``."""
         return np.concatenate([self.positions(beta_name(c)) for c in self.components])
 
-    @cached_property
+    @property
     def problem(self) -> Problem:
         """The model and its data, laid out again; with ``beta`` among the parameters however it was estimated."""
+        if self.read is not None:
+            warn_if_changed(self.read, own_parts(self.family, self.options.covariances))
+        return self._problem
+
+    @cached_property
+    def _problem(self) -> Problem:
         options = self.options
         layout, data = lay_out(self.design, self.family, options.control.structure, options.covariances, options.priors)
         return formula_problem(layout, data, self.parameter_names)
@@ -345,6 +354,11 @@ class TermReport:
     def __call__(self, params: Any, effects: Any, data: Any) -> Any:
         random = {label: b[:, :size].T for (label, size), b in zip(self.terms, effects, strict=True)}
         return self.report(params, random, data)
+
+
+def own_parts(family: Family, covariances: Mapping[str, Covariance] | None) -> tuple[Any, ...]:
+    """Where a formula model can hold functions of the user."""
+    return (family, *(covariances or {}).values())
 
 
 def formula_problem(layout: Layout, data: ModelData, names: tuple[str, ...]) -> Problem:

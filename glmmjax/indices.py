@@ -20,6 +20,7 @@ from glmmjax.custom import LikelihoodSpec
 from glmmjax.observations import ObservationSpec
 from glmmjax.programs import Source, compiled
 from glmmjax.solving import Problem
+from glmmjax.surroundings import read_surroundings, tracing
 
 
 def check_indices(problem: Problem, spec: LikelihoodSpec | ObservationSpec, flat: np.ndarray) -> None:
@@ -37,7 +38,8 @@ def check_indices(problem: Problem, spec: LikelihoodSpec | ObservationSpec, flat
         listed[:] = seen
         return summaries
 
-    shapes = jax.eval_shape(trace, *given)
+    with tracing(read_surroundings((problem.source,))):
+        shapes = jax.eval_shape(trace, *given)
     for access, summary, shape in zip(listed, found, shapes, strict=True):
         if np.any(summary[:, 0] > 0) and _matters(problem, access, flat):
             raise DataError(_message("nll_obs" if isinstance(spec, ObservationSpec) else "nll", access, summary, shape))

@@ -34,6 +34,7 @@ from glmmjax.observations import ObservationData, ObservationSpec, observation_m
 from glmmjax.promises import Promise, Storage, path_name, store
 from glmmjax.scrutiny import check_number, check_promise, check_start, name_weak_effects, warn_of_captured
 from glmmjax.solving import Problem, check_memory, solve
+from glmmjax.surroundings import read_surroundings, unchanged
 from glmmjax.verdict import judge_likelihood
 
 
@@ -119,7 +120,8 @@ def fit(
         warn_of_captured(nll)
         start = to_numpy(storage.pack((random, border) if border else random)) if storage.size else ()
     spec = LikelihoodSpec(nll, storage, shape_of(outer, path_name), tuple(profile))
-    return _fit(spec, joint_model, outer, start, data, report, simulate, fixed, control, nobs, {}, began)
+    with unchanged():
+        return _fit(spec, joint_model, outer, start, data, report, simulate, fixed, control, nobs, {}, began)
 
 
 def fit_observations(
@@ -196,7 +198,8 @@ def fit_observations(
         warn_of_captured(nll_obs)
     start = zeros(levels)
     found = {name: labels[name][0] for name in order}
-    return _fit(spec, observation_model, params, start, given, report, simulate, fixed, control, n, found, began)
+    with unchanged():
+        return _fit(spec, observation_model, params, start, given, report, simulate, fixed, control, n, found, began)
 
 
 def _fit(
@@ -216,6 +219,7 @@ def _fit(
     leaves = dict(zip(spec.params.names, jax.tree.leaves(params), strict=True))
     flat, directions = constrain(leaves, fixed)
     problem = Problem((build, spec), data, modes, spec.params.labels())
+    read = read_surroundings((spec,))
     with double_precision():
         check_indices(problem, spec, flat)
         check_start(problem, spec, flat)
@@ -259,6 +263,7 @@ def _fit(
         simulator=simulate,
         n_observations=nobs,
         groups=groups,
+        read=read,
     )
 
 

@@ -18,7 +18,7 @@ from glmmjax.laplace import Marginal
 from glmmjax.observations import ObservationSpec
 from glmmjax.result import Fit
 from glmmjax.solving import Problem
-from glmmjax.surroundings import check_hashable
+from glmmjax.surroundings import Surroundings, check_hashable, warn_if_changed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,7 @@ class LikelihoodFit(Fit):
         simulator: what :meth:`simulate` draws with; or None.
         n_observations: the number of observations, None where it is not known.
         groups: per factor of a model by observation, the labels of its groups.
+        read: what its functions read besides their arguments when it was fitted.
     """
 
     spec: LikelihoodSpec | ObservationSpec
@@ -53,10 +54,16 @@ class LikelihoodFit(Fit):
     simulator: Callable[..., Any] | None
     n_observations: int | None
     groups: Mapping[str, tuple[Any, ...]]
+    read: Surroundings | None
 
-    @cached_property
+    @property
     def problem(self) -> Problem:
         """The model and its data, ready to be evaluated."""
+        warn_if_changed(self.read, (self.spec,))
+        return self._problem
+
+    @cached_property
+    def _problem(self) -> Problem:
         return Problem((self.build, self.spec), self.data, self.start_modes, self.parameter_names)
 
     @cached_property

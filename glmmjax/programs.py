@@ -170,13 +170,13 @@ def _surrounded(
     """
     read = read_surroundings(static)
 
-    def lower(around: Any) -> Any:
-        with tracing(around):
+    def lower() -> Any:
+        with tracing(read):
             return jax.jit(partial(program, *static)).lower(*arguments)
 
     if read is None or not read.opaque:
-        return (None, partial(lower, None)) if read is None else (read.digest, partial(lower, read.digest))
-    lowered = lower(object())
+        return None if read is None else read.digest, lower
+    lowered = lower()
     return hashlib.blake2b(lowered.as_text().encode(), digest_size=16).digest(), lambda: lowered
 
 

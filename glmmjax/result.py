@@ -297,7 +297,7 @@ class Fit(ABC):
 
 
 CONFIDENCE_METHODS = ("wald", "profile", "uniroot")
-_NOT_KEPT = {"problem", "marginal"}  # made again when needed
+_NOT_KEPT = {"problem", "_problem", "marginal"}  # made again when needed
 
 
 def normal_quantile(level: float) -> float:

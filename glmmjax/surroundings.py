@@ -16,18 +16,21 @@ import pickle
 import sys
 import sysconfig
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import jax
 import numpy as np
 
-from glmmjax._errors import ArgumentError
+from glmmjax._errors import ArgumentError, GlmmjaxWarning
 
 PACKAGES = ("glmmjax", "jax", "jaxlib", "numpy", "builtins")  # what they read does not change while a process runs
 NUMBERS = (type(None), bool, int, float, complex, str, bytes, np.ndarray, np.generic, np.dtype, jax.Array)
@@ -35,15 +38,19 @@ _CONTAINERS = (tuple, list, dict, set, frozenset)
 # Names of builtins through which a function can read what is not written in it.
 UNSEEN = ("globals", "locals", "vars", "eval", "exec", "open", "input", "__import__")
 
-# JAX keeps what it has traced by function; within this context also by what the function reads.
-tracing: Callable[[Any], AbstractContextManager[Any]] = jax.make_user_context(None)
+_tracing: Callable[[Any], AbstractContextManager[Any]] = jax.make_user_context(None)
+
+
+_PROCESS = uuid4().hex
+_known: ContextVar[dict[Any, Surroundings] | None] = ContextVar("known", default=None)
 
 
 class Surroundings(NamedTuple):
-    """A digest of what some functions read, and whether there is something that cannot be read."""
+    """A digest of what some functions read, whether there is something that cannot be read, and in which process."""
 
     digest: bytes
     opaque: bool
+    process: str = _PROCESS
 
 
 def check_hashable(what: str, value: Any, error: type[Exception] = ArgumentError) -> None:
@@ -61,6 +68,25 @@ def read_surroundings(static: Any) -> Surroundings | None:
     """What the user's functions in nested tuples, records and partial functions read now; None if there are none."""
     if not has_own_functions(static):
         return None
+    known = _known.get()
+    if known is None:
+        return _read(static)
+    if static not in known:
+        known[static] = _read(static)
+    return known[static]
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """In this context everything is read once: nothing that a fit does changes what its functions read."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def _read(static: Any) -> Surroundings:
     sink = io.BytesIO()
     reader = _Reader(sink)
     try:
@@ -68,6 +94,23 @@ def read_surroundings(static: Any) -> Surroundings | None:
     except Exception:  # anything may be raised by what an object does when it is pickled
         reader.opaque = True
     return Surroundings(hashlib.blake2b(sink.getbuffer(), digest_size=16).digest(), reader.opaque)
+
+
+def warn_if_changed(then: Surroundings | None, static: Any) -> None:
+    """Warn where the user's functions do not read any more what they read when a model was fitted, in this process."""
+    if then is None or then.opaque or then.process != _PROCESS or read_surroundings(static) == then:
+        return
+    warnings.warn(
+        "what a function of this model reads besides its arguments (a global, a closure, an attribute) is not what it "
+        "was when the model was fitted, and the new values are used with the old estimates: fit again.",
+        GlmmjaxWarning,
+        stacklevel=4,
+    )
+
+
+def tracing(read: Surroundings | None) -> AbstractContextManager[Any]:
+    """In this context JAX, which keeps what it has traced by function, keeps it also by what the functions read."""
+    return _tracing(None if read is None else object() if read.opaque else read.digest)
 
 
 @lru_cache(maxsize=256)

@@ -367,6 +367,16 @@ def test_a_report_that_reads_a_global() -> None:
     assert float(fit.sdreport(report).report) == pytest.approx(6.0)
 
 
+def test_a_fit_warns_of_values_that_are_not_those_it_was_fitted_with() -> None:
+    fit = gj.fit(reads_global, {"mu": 0.5}, None, {"y": Y})
+    assert fit.problem.names == ("mu",)
+    globals()["K"] = 2.0
+    with pytest.warns(gj.GlmmjaxWarning, match="is not what it was when the model was fitted"):
+        fit.sdreport(lambda p, r, d: p["mu"])
+    globals()["K"] = 1.0
+    assert float(fit.sdreport(lambda p, r, d: p["mu"]).report) == pytest.approx(3.0)
+
+
 def shifted(y: Any, eta: Any, trials: Any, link: Any) -> Any:
     return 0.5 * (y - K * eta["cond"]) ** 2
 

@@ -188,35 +188,32 @@ class Fit(ABC):
             level: coverage, between 0 and 1.
             method: "wald", ``estimate +- z se``; "profile", where the profiled deviance crosses its quantile, from a
                 curve through a few points; "uniroot", the same crossing found to full accuracy.
-            parameters: names among ``parameter_names``, or linear combinations as mappings of names to coefficients.
-                Default: those of ``params``.
+            parameters: names among ``parameter_names``, on the unconstrained scale; standard deviations, correlations,
+                dispersions and shapes by their names in ``tidy()``, on its scale; or linear combinations as mappings of
+                parameter names to coefficients. Default: those of ``params``.
+
+        A limit by "profile" or "uniroot" is the end of the range where the likelihood does not fall enough before:
+        0 for a standard deviation, -1 or 1 for a correlation. It is NaN, with a warning that says why, where a
+        constrained fit fails on the way.
 
         Raises:
             ArgumentError: level, method or a name is unknown.
-            FitError: the profile does not reach the quantile, or the fit has no covariance to start from.
+            FitError: the fit has no covariance to start from, or is not the maximum.
         """
         import pandas as pd
 
-        from glmmjax.inference.profiles import combination, limits
+        from glmmjax.inference.profiles import intervals
 
         if method not in CONFIDENCE_METHODS:
             raise ArgumentError(f"conf_int: method must be one of {', '.join(CONFIDENCE_METHODS)}, not {method!r}.")
-        half = normal_quantile(level)
-        wanted = [self.parameter_names[i] for i in self.reported] if parameters is None else list(parameters)
-        bounds = {}
-        for parameter in wanted:
-            name, c = combination(self, parameter)
-            if method == "wald":
-                used = c != 0.0
-                error = np.sqrt(c[used] @ self.vcov[np.ix_(used, used)] @ c[used])
-                bounds[name] = (c @ self.flat - half * error, c @ self.flat + half * error)
-            elif not np.any(self.directions.T @ c):
-                bounds[name] = (np.nan, np.nan)  # held
-            else:
-                bounds[name] = limits(self, parameter, level, method)
-        return pd.DataFrame(
-            np.array(list(bounds.values())).reshape(-1, 2), index=list(bounds), columns=["lower", "upper"]
-        )
+        check_level(level)
+        if parameters is None:
+            parameters = [self.parameter_names[i] for i in self.reported]
+        elif isinstance(parameters, (str, Mapping)):
+            parameters = [parameters]
+        found = intervals(self, level, method, list(parameters))
+        bounds = np.array([limits for _, *limits in found], dtype=float).reshape(-1, 2)
+        return pd.DataFrame(bounds, index=[name for name, *_ in found], columns=["lower", "upper"])
 
     def cov_params(self, full: bool = False) -> pd.DataFrame:
         """The covariance of ``params``, or of all parameters on the unconstrained scale if ``full``."""

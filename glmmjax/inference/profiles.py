@@ -1,23 +1,29 @@
-"""The profile likelihood of a parameter or a linear combination of parameters, and the intervals it gives.
+"""The profile likelihood of a parameter, of a combination of some, or of an estimate of ``tidy()``; and its intervals.
 
     zeta(t) = sign(t - t_hat) sqrt(2 (l(t) - l_hat)),    l(t) = min over c'theta = t of the negative log-likelihood
 
-The interval of level 1 - alpha is where ``|zeta|`` is below the normal quantile. Each point is a constrained fit: the
-optimizer moves in the directions orthogonal to c, starting where the quadratic approximation expects the minimum.
+The interval of level 1 - alpha is where ``|zeta|`` is below the normal quantile; it ends where the range of the
+quantity does, at a standard deviation of zero or a correlation of one, if zeta gets there before it gets to the
+quantile. Each point is a constrained fit, begun where the quadratic approximation expects its minimum.
 
 Sources: Venzon & Moolgavkar (1988), Appl. Stat. 37: 87-94; Bates & Watts (1988), section 6.1, for zeta.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glmmjax._errors import ArgumentError, FitError
+from glmmjax._errors import ArgumentError, FitError, GlmmjaxWarning
 from glmmjax._status import Outcome
+from glmmjax.control import Control
+from glmmjax.formula_fit import FormulaFit
+from glmmjax.inference.quantities import FAR, FAR_CORRELATION, UNRESOLVED, Quantity, quantity
+from glmmjax.laplace import Marginal
 from glmmjax.result import Fit, normal_quantile
 from glmmjax.solving import solve
 
@@ -27,15 +33,22 @@ if TYPE_CHECKING:
 STEP = 0.5  # between the points of a curve, in units of zeta
 MOST_STEPS = 40
 TOLERANCE = 1e-6  # of zeta at a root
+FLAT = 1e-3  # by how much zeta may still rise, if its argument goes twice as far, where it is called flat
+LONGEST = 2.5  # steps, in standard errors, for which the quadratic approximation is trusted
+INNER_POINTS = 6  # between an estimate and the end of its range
+
+FOLLOWED, END, FLAT_SIDE = "", "the end of its range", "flat"
 
 
-class Point(NamedTuple):
-    """One constrained minimum: the value t, its zeta, dzeta/dt, and all parameters there."""
+@dataclass(frozen=True)
+class Point:
+    """One constrained minimum: the place w, zeta, dzeta/dw, all parameters there, and what went wrong."""
 
-    t: float
+    w: float
     zeta: float
     slope: float
     flat: np.ndarray
+    problem: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,44 +56,69 @@ class Profile:
     """A profile likelihood.
 
     Attributes:
-        name: the parameter, or the combination in words.
+        name: the quantity.
         estimate: its estimate.
-        points: a data frame with columns "value", "zeta", "nll" and every parameter, in order of value.
+        points: a data frame in order of value: "value", "zeta", "nll" (the minimized negative log-likelihood, less the
+            logarithm of the prior where there is one) and every parameter.
+        sides: how each side ends, below and above: "" where it was followed to its level; "flat" where the likelihood
+            does not fall any more; "the end of its range", such as a variance of zero; or what broke it off.
+        ends: what the limits are on a side that is flat or at its end.
     """
 
     name: str
     estimate: float
     points: pd.DataFrame
+    sides: tuple[str, str] = (FOLLOWED, FOLLOWED)
+    ends: tuple[float, float] = (-np.inf, np.inf)
 
     def conf_int(self, level: float = 0.95) -> tuple[float, float]:
-        """The limits, from a monotone curve through the points; infinite where the profile ends below the quantile.
+        """The limits, from a monotone curve through the points.
+
+        On a side that is flat below the quantile the limit is that of the range: 0 for a standard deviation, -1 or 1
+        for a correlation, infinity for a coefficient. On one that broke off it is NaN, with a warning that says why.
 
         Raises:
             ArgumentError: the level is not between 0 and 1.
             FitError: the level is higher than the points reach.
         """
+        z = normal_quantile(level)
+        return self._limit(0, -z, level), self._limit(1, z, level)
+
+    def _limit(self, side: int, z: float, level: float) -> float:
         from scipy.interpolate import PchipInterpolator
 
-        z = normal_quantile(level)
         zeta, value = self.points["zeta"].to_numpy(), self.points["value"].to_numpy()
-        if z > max(zeta[-1], -zeta[0]):
+        zeta, value = zeta[np.isfinite(value)], value[np.isfinite(value)]
+        if zeta[0] <= z <= zeta[-1]:
+            rising = np.r_[True, np.diff(np.maximum.accumulate(zeta)) > 0]
+            return float(PchipInterpolator(zeta[rising], value[rising])(z))
+        if self.sides[side] == FOLLOWED:
             raise FitError(
                 f"the profile of {self.name} was not followed to level {level}: call profile(level={level})."
             )
-        curve = PchipInterpolator(zeta, value, extrapolate=False)
-        low, high = float(curve(-z)), float(curve(z))
-        return (low if np.isfinite(low) else -np.inf), (high if np.isfinite(high) else np.inf)
+        if self.sides[side] in (END, FLAT_SIDE):
+            return self.ends[side]
+        _warn(self.name, side, self.sides[side])
+        return np.nan
+
+
+def _warn(name: str, side: int, reason: str) -> None:
+    which = ("lower", "upper")[side]
+    warnings.warn(f"the {which} limit of {name} is not known: {reason}.", GlmmjaxWarning, stacklevel=4)
 
 
 def profile(fit: Fit, parameter: Any, *, level: float = 0.99) -> Profile:
-    """The profile of a parameter by name, or of a linear combination, to beyond the limits of ``level``.
+    """The profile of a quantity to beyond the limits of ``level``.
 
     Args:
-        parameter: a name among ``fit.parameter_names``; or a mapping of names to coefficients; or coefficients (k,).
+        parameter: a name among ``fit.parameter_names``, on the unconstrained scale; or a standard deviation,
+            correlation, dispersion or shape by its name in ``fit.tidy()``, on the scale of ``tidy()``; where that
+            stands for several, with its grouping factor, ``"sd__(Intercept) | site"``; or a mapping of names among
+            ``parameter_names`` to coefficients; or coefficients (k,).
 
     Raises:
-        ArgumentError: a name is unknown, or the combination cannot move.
-        FitError: the fit has no covariance to start from.
+        ArgumentError: a name is unknown or stands for several, or the quantity is held.
+        FitError: the fit has no covariance to start from, or is not the maximum.
 
     >>> from glmmjax import datasets, glmm
     >>> fit = glmm("Yield ~ 1 + (1 | Batch)", datasets.load("dyestuff"))
@@ -90,126 +128,340 @@ def profile(fit: Fit, parameter: Any, *, level: float = 0.99) -> Profile:
     """
     import pandas as pd
 
-    path = _Path(fit, parameter)
+    path = _path(fit, parameter)
     z = normal_quantile(level)
-    down, up = path.follow(-1, z), path.follow(1, z)
-    points = [*reversed(down), Point(path.estimate, 0.0, 1.0 / path.se, fit.flat), *up]
-    frame = pd.DataFrame({"value": [p.t for p in points], "zeta": [p.zeta for p in points]})
-    frame["nll"] = 0.5 * frame["zeta"] ** 2 - fit.llf
+    down, low = path.side(-1, z)
+    up, high = path.side(1, z)
+    center = [] if path.at_end[0] or path.at_end[1] else [path.start]
+    points = [*reversed(down), *center, *up]
+    values = [path.value_of(p.w) for p in points]
+    sides, ends = (low, high), path.quantity.ends
+    if values[-1] < values[0]:
+        points, values, sides = points[::-1], values[::-1], (high, low)
+        points = [replace(p, zeta=-p.zeta) for p in points]
+    frame = pd.DataFrame({"value": values, "zeta": [p.zeta for p in points]})
+    reached = fit.llf + (fit.log_prior if isinstance(fit, FormulaFit) else 0.0)
+    frame["nll"] = 0.5 * frame["zeta"] ** 2 - reached
     columns = pd.DataFrame([p.flat for p in points], columns=list(fit.parameter_names))
-    return Profile(path.name, path.estimate, pd.concat([frame, columns], axis=1))
+    estimate = path.quantity.natural(path.estimate)
+    low_end, high_end = sorted(ends)
+    return Profile(path.quantity.name, estimate, pd.concat([frame, columns], axis=1), sides, (low_end, high_end))
 
 
-def limits(fit: Fit, parameter: Any, level: float, method: str) -> tuple[float, float]:
-    """The limits by "profile" or "uniroot"."""
+def intervals(fit: Fit, level: float, method: str, wanted: Sequence[Any]) -> list[tuple[str, float, float]]:
+    """Name and limits of each quantity by "wald", "profile" or "uniroot"; NaN where it is held.
+
+    Raises:
+        ArgumentError, FitError: see :func:`profile`.
+    """
+    return [_interval(fit, level, method, asked) for asked in wanted]
+
+
+def _interval(fit: Fit, level: float, method: str, asked: Any) -> tuple[str, float, float]:
+    half = normal_quantile(level)
+    of_tidy = isinstance(asked, str) and asked not in fit.parameter_names and isinstance(fit, FormulaFit)
+    own = quantity(fit, asked)
+    if own.held:
+        return own.name, np.nan, np.nan
+    if method == "wald" and not of_tidy:
+        estimate, used = float(own.c @ fit.flat), own.c != 0.0
+        error = np.sqrt(own.c[used] @ fit.vcov[np.ix_(used, used)] @ own.c[used])
+        return own.name, estimate - half * error, estimate + half * error
+    if method == "wald":
+        return own.name, *_wald_of_tidy(fit, asked, level)
     if method == "profile":
-        return profile(fit, parameter, level=level).conf_int(level)
-    path = _Path(fit, parameter)
-    z = normal_quantile(level)
-    return path.root(-z), path.root(z)
+        return own.name, *profile(fit, asked, level=level).conf_int(level)
+    path = _path(fit, asked)
+    found = [path.limit(-1, half), path.limit(1, half)]
+    for side, (_, reason) in enumerate(found):
+        if reason not in (FOLLOWED, END, FLAT_SIDE):
+            _warn(own.name, side, reason)
+    low, high = (
+        sorted(value for value, _ in found)
+        if np.all(np.isfinite([v for v, _ in found]))
+        else (
+            found[0][0],
+            found[1][0],
+        )
+    )
+    return own.name, low, high
+
+
+def _wald_of_tidy(fit: Any, asked: str, level: float) -> tuple[float, float]:
+    """The limits that ``tidy()`` has for one of its estimates."""
+    from glmmjax.tidying import tidy
+
+    table = tidy(fit, level=level, effects=("shape", "ran_pars"))
+    name, _, group = asked.partition(" | ")
+    component, _, plain = name.rpartition(":") if name.partition("__")[0] not in ("sd", "cor") else ("", "", name)
+    rows = table["term"] == (plain or name)
+    if group:
+        rows &= (table["group"] == group) & (table["component"] == (component or "cond"))
+    row = table[rows].iloc[0]
+    return float(row["conf_low"]), float(row["conf_high"])
+
+
+def _path(fit: Fit, parameter: Any) -> _Path:
+    if fit.no_profile:
+        raise ArgumentError(f"profile: {fit.no_profile}.")
+    own = quantity(fit, parameter)
+    if own.held:
+        raise ArgumentError(f"profile: {own.name} is held fixed.")
+    unknown = np.isnan(own.error) and not any(own.bounded)
+    if unknown and isinstance(fit, FormulaFit) and own.c @ fit.flat != 0.0:
+        own = replace(own, bounded=(True, True), unit=0.25 * abs(float(own.c @ fit.flat)))
+        unknown = False  # it may have gone to infinity
+    if not fit.pd_hess or unknown:
+        raise FitError(f"profile: {own.name} has no standard error to start from: {fit.status}.")
+    return _Path(own, fit.control)
 
 
 class _Path:
-    """The curve of constrained minima of one combination ``c'theta`` of a fit."""
+    """The curve of constrained minima of one quantity, along a scale w of ``c'theta``.
 
-    def __init__(self, fit: Fit, parameter: Any) -> None:
-        if fit.no_profile:
-            raise ArgumentError(f"profile: {fit.no_profile}.")
-        self.fit = fit
-        self.name, self.c = combination(fit, parameter)
-        self.estimate = float(self.c @ fit.flat)
-        a = fit.directions.T @ self.c
-        if not np.any(a):
-            raise ArgumentError(f"profile: {self.name} is held fixed.")
-        V = fit.known_vcov
-        variance = float(self.c @ V @ self.c)
-        if not fit.pd_hess or not variance > 0 or np.any(np.isnan(np.diag(fit.vcov)[self.c != 0.0])):
-            raise FitError(f"profile: {self.name} has no standard error to start from: {fit.status}.")
-        self.se = np.sqrt(variance)
-        self.tangent = V @ self.c / variance
+    w is ``c'theta`` itself, or its hyperbolic arc sine where that is what goes to infinity at an even pace.
+    """
+
+    def __init__(self, own: Quantity, control: Control) -> None:
+        self.quantity, self.control = own, control
+        self.estimate = float(own.c @ own.flat)
+        self.center = self.to_w(self.estimate)
+        error = own.error * (1.0 / np.hypot(1.0, self.estimate) if own.curved else 1.0)
+        known = np.isfinite(error) and not (any(own.bounded) and error > UNRESOLVED)
+        self.error = error if known else own.unit
+        # where no error is known the estimate is at an end of the range
+        self.far = (
+            (-FAR_CORRELATION if own.curved else self.center - FAR * own.unit) if own.bounded[0] else -np.inf,
+            (FAR_CORRELATION if own.curved else self.center + FAR * own.unit) if own.bounded[1] else np.inf,
+        )
+        variance = float(own.c @ own.vcov @ own.c)
+        a = own.directions.T @ own.c
+        self.along = own.directions @ (a / (a @ a))
+        self.tangent = own.vcov @ own.c / variance if known and variance > 0 else self.along
         # an orthonormal basis of the directions that leave c'theta alone; a column of zeros keeps the program's shape
         rest = np.linalg.svd(a[None])[2][1:].T
-        self.T = np.concatenate([fit.directions @ rest, np.zeros((len(fit.flat), 1))], axis=1)
-        self.along = fit.directions @ (a / (a @ a))
-        self.modes = fit.marginal.modes
+        self.T = np.concatenate([own.directions @ rest, np.zeros((len(own.flat), 1))], axis=1)
+        self.start = Point(self.center, 0.0, 1.0 / self.error, own.flat)
+        self.at_end = (False, False)
+        if not known:
+            self.at_end = self._which_end()
+            low, high = self.far
+            self.far = (-np.inf if self.at_end[1] else low, np.inf if self.at_end[0] else high)
 
-    def point(self, t: float, near: Point) -> Point:
-        """The constrained minimum at t, searched from a neighbor."""
-        start = near.flat + self.tangent * (t - near.t)
-        state = solve(self.fit.problem, self.fit.control, start, self.T, self.modes).state
-        if int(state.outcome) not in (Outcome.CONVERGED, Outcome.NO_PROGRESS):
-            return Point(t, np.nan, np.nan, state.flat)
-        rise = float(state.at.value - self.fit.marginal.value)
-        if rise < -1e-6 * (1.0 + abs(rise)):
+    def to_w(self, t: float) -> float:
+        """The place of ``c'theta = t``."""
+        return float(np.arcsinh(t)) if self.quantity.curved else t
+
+    def from_w(self, w: float) -> float:
+        """``c'theta`` at a place."""
+        return float(np.sinh(w)) if self.quantity.curved else w
+
+    def value_of(self, w: float) -> float:
+        """What is reported at a place; beyond the far ends, the end of the range."""
+        if w <= self.far[0]:
+            return self.quantity.natural(-np.inf)
+        if w >= self.far[1]:
+            return self.quantity.natural(np.inf)
+        return self.quantity.natural(self.from_w(w))
+
+    def _which_end(self) -> tuple[bool, bool]:
+        """At which end of its range the estimate is: where the likelihood does not fall, though it does elsewhere."""
+        low, high = self.quantity.bounded
+        if not (low and high):
+            return low, high
+        for distance in 2.0 ** np.arange(7):
+            beside = [self.point(self.center + side * distance * self.error, self.start) for side in (-1.0, 1.0)]
+            falls = [not p.problem and abs(p.zeta) > FLAT for p in beside]
+            if any(falls):
+                return not falls[0], not falls[1]
+        return False, False
+
+    # -- points --------------------------------------------------------------------------------------------------------
+    def point(self, w: float, near: Point) -> Point:
+        """The constrained minimum at w, searched from a neighbor."""
+        step = self.from_w(w) - float(self.quantity.c @ near.flat)
+        straight = near.flat + self.along * step
+        if abs(w - near.w) > LONGEST * self.error:  # too far for the quadratic approximation
+            return self._solved(w, straight)
+        found = self._solved(w, near.flat + self.tangent * step)
+        return self._solved(w, straight) if found.problem else found
+
+    def _solved(self, w: float, start: np.ndarray) -> Point:
+        own = self.quantity
+        state = solve(own.problem, self.control, start, self.T, own.modes).state
+        outcome = Outcome(int(state.outcome))
+        usable = outcome == Outcome.CONVERGED or (outcome == Outcome.NO_PROGRESS and self._is_minimum(state.at))
+        if not usable or not np.isfinite(state.at.value):
+            at = f"the fit with {own.name} held at {self.value_of(w):.4g} {outcome.sentence}"
+            return Point(w, np.nan, np.nan, state.flat, at)
+        rise = float(state.at.value - own.value)
+        if rise < -1e-6 * (1.0 + abs(own.value) * 1e-3):
             raise FitError(
-                f"profile: at {self.name} = {t:.6g} the log-likelihood is {-rise:.2g} above that of the fit, which is "
-                "not the maximum. Fit again with start= near these values."
+                f"profile: at {own.name} = {self.value_of(w):.6g} the log-likelihood is {-rise:.2g} above that of the "
+                "fit, which is not the maximum. Fit again with start= near these values."
             )
-        zeta = np.sign(t - self.estimate) * np.sqrt(2.0 * max(rise, 0.0))
-        slope = float(state.at.gradient @ self.along) / zeta if zeta else 1.0 / self.se
-        return Point(t, float(zeta), slope, state.flat)
+        zeta = float(np.sign(w - self.center) * np.sqrt(2.0 * max(rise, 0.0)))
+        stretch = np.cosh(w) if own.curved else 1.0
+        slope = float(state.at.gradient @ self.along) * stretch / zeta if zeta else 1.0 / self.error
+        return Point(w, zeta, slope, state.flat)
 
-    def follow(self, side: int, z: float) -> list[Point]:
-        """Points on one side until zeta is beyond z, or the curve goes on without rising."""
-        last = Point(self.estimate, 0.0, 1.0 / self.se, self.fit.flat)
-        points: list[Point] = []
-        for _ in range(MOST_STEPS):
-            step = np.clip(
-                STEP / max(last.slope, 1e-300), 0.1 * STEP * self.se, 4.0 * STEP * self.se * (1 + len(points))
-            )
-            new = self.point(last.t + side * step, last)
-            if not np.isfinite(new.zeta) or side * new.zeta <= side * last.zeta:
-                break
-            points.append(new)
-            last = new
-            if side * new.zeta > z + 0.25 * STEP:
-                break
-        return points
+    def _is_minimum(self, at: Marginal) -> bool:
+        """Whether a Newton step would gain next to nothing."""
+        g, H = self.T.T @ at.gradient, self.T.T @ at.hessian @ self.T
+        if not (np.all(np.isfinite(g)) and np.all(np.isfinite(H))):
+            return False
+        return abs(float(g @ np.linalg.pinv(H, rcond=1e-10, hermitian=True) @ g)) < TOLERANCE
 
-    def root(self, z: float) -> float:
-        """Where zeta is z, by Newton's method kept inside a bracket; infinite if zeta never gets there."""
-        inner = Point(self.estimate, 0.0, 1.0 / self.se, self.fit.flat)
-        outer: Point | None = None
-        side, last = np.sign(z), inner
-        for _ in range(MOST_STEPS):
-            t = last.t + (z - last.zeta) / last.slope if last.slope > 0 else np.nan
-            ahead = side * (t - inner.t) > 0
-            if outer is not None and not (ahead and side * (outer.t - t) > 0):
-                t = 0.5 * (inner.t + outer.t)
-            elif outer is None and not ahead:
-                t = inner.t + 2.0 * side * max(abs(inner.t - self.estimate), self.se)
+    def checked(self, new: Point, near: Point) -> Point:
+        """A point, searched once more from the estimates if that is not where its search began; the lower one."""
+        if near is self.start:
+            return new
+        other = self.point(new.w, self.start)
+        return other if abs(other.zeta) < abs(new.zeta) - TOLERANCE else new
+
+    # -- one limit -----------------------------------------------------------------------------------------------------
+    def limit(self, side: int, z: float) -> tuple[float, str]:
+        """The limit on one side on the scale that is reported, and how that side ends."""
+        if self.at_end[(side + 1) // 2]:
+            return self.value_of(side * np.inf), END
+        root, reason = self.root(side * z)
+        if root is not None:
+            return self.value_of(root.w), FOLLOWED
+        end = self.quantity.natural(side * np.inf)
+        return (end if reason in (END, FLAT_SIDE) else np.nan), reason
+
+    def root(self, z: float) -> tuple[Point | None, str]:
+        """Where zeta is z, by Newton's method kept inside a bracket; or why there is no such place."""
+        side = int(np.sign(z))
+        far = self.far[(side + 1) // 2]
+        inner, outer = self.start, None
+        broken, stride = "", self.error
+        last = inner
+        for _ in range(2 * MOST_STEPS):
+            w = last.w + (z - last.zeta) / last.slope if last.slope > 0 else np.nan
+            ahead = side * (w - inner.w) > 0
+            if outer is not None and not (ahead and side * (outer.w - w) > 0):
+                w = 0.5 * (inner.w + outer.w)
+            elif outer is None:
+                most = inner.w + side * 2.0 * max(stride, abs(inner.w - self.center))
+                w = w if ahead and side * (most - w) > 0 else inner.w + side * stride
+                stride *= 2.0
+            if outer is None and side * (w - far) >= 0:
+                end = self.point(far, inner)
+                if end.problem:
+                    return None, end.problem
+                if side * end.zeta < side * z:
+                    return None, END
+                outer, last = end, end
+                continue
             # no further than where a normal likelihood would be twenty times beyond
-            if abs(t - self.estimate) > 20.0 * abs(z) * self.se:
-                return float(side * np.inf)
-            new = self.point(float(t), inner)
-            if np.isfinite(new.zeta) and abs(new.zeta - z) < TOLERANCE:
-                return new.t
-            if not np.isfinite(new.zeta) or side * new.zeta > side * z:
-                outer = new
+            reach = 20.0 if not any(self.at_end) else 1000.0
+            if outer is None and abs(w - self.center) > reach * abs(z) * self.error and np.isinf(far):
+                return None, broken or self._flat(inner, side)
+            new = self.point(float(w), inner)
+            if not new.problem and abs(new.zeta - z) < TOLERANCE:
+                new = self.checked(new, inner)
+                if abs(new.zeta - z) < TOLERANCE:
+                    return new, FOLLOWED
+            if new.problem:
+                broken, outer = new.problem, new
+            elif side * new.zeta > side * z:
+                broken, outer = "", new
             else:
                 inner = new
-            last = new if np.isfinite(new.zeta) else inner
-        raise FitError(f"uniroot: the limit of {self.name} was not found in {MOST_STEPS} fits.")
+            last = inner if new.problem else new
+            if outer is not None and abs(outer.w - inner.w) < 1e-9 * (1.0 + abs(inner.w)):
+                break
+        return None, broken or f"it was not found in {2 * MOST_STEPS} fits"
 
+    def _flat(self, last: Point, side: int) -> str:
+        """Whether the likelihood does not fall any more, in words."""
+        further = self.point(self.center + 2.0 * (last.w - self.center), last)
+        if further.problem:
+            return further.problem
+        if abs(further.zeta - last.zeta) < FLAT:
+            return FLAT_SIDE
+        return f"the likelihood still falls at {self.value_of(further.w):.4g}, far from the estimate"
 
-def combination(fit: Fit, parameter: Any) -> tuple[str, np.ndarray]:
-    """A name and coefficients (k,) for a parameter's name, a mapping of names to coefficients, or coefficients.
+    # -- one side of a curve -------------------------------------------------------------------------------------------
+    def side(self, side: int, z: float) -> tuple[list[Point], str]:
+        """Points on one side, outwards, until zeta is beyond z, and how the side ends."""
+        here = (side + 1) // 2
+        if self.at_end[here]:
+            return [Point(side * np.inf, 0.0, np.nan, self.quantity.flat)], END
+        if self.at_end[1 - here]:
+            root, reason = self.root(side * (z + 0.25 * STEP))
+            inside = self._between(self.start, root) if root is not None else []
+            exact, _ = self.root(side * z)
+            points = [p for p in (*inside, exact, root) if p is not None]
+            return sorted(points, key=lambda p: side * p.w), reason
+        points, reason = self._follow(side, z)
+        if any(self.quantity.bounded):  # which is bent strongly: the limit itself is one of the points
+            exact, _ = self.root(side * z)
+            points = sorted([*points, *([exact] if exact else [])], key=lambda p: side * p.w)
+        return self._rising(points, side), reason
 
-    Raises:
-        ArgumentError: a name is unknown, or the coefficients are not as many as the parameters, or all zero.
-    """
-    c = np.zeros(len(fit.flat))
-    if isinstance(parameter, str):
-        c[fit.position(parameter)] = 1.0
-        return parameter, c
-    if isinstance(parameter, Mapping):
-        for name, weight in parameter.items():
-            c[fit.position(name)] = weight
-        return " + ".join(f"{weight:g} {name}" for name, weight in parameter.items()), c
-    given = np.asarray(parameter, dtype=float).reshape(-1)
-    if given.shape != c.shape or not np.any(given) or not np.all(np.isfinite(given)):
-        raise ArgumentError(
-            f"profile: give the name of a parameter, a mapping of names to coefficients, or {len(c)} coefficients of "
-            f"which one is not zero, not {parameter!r}."
-        )
-    return "the combination", given
+    def _follow(self, side: int, z: float) -> tuple[list[Point], str]:
+        far = self.far[(side + 1) // 2]
+        last, points = self.start, list[Point]()
+        for _ in range(MOST_STEPS):
+            longest = 4.0 * STEP * self.error * (1 + len(points))
+            step = np.clip(STEP / max(last.slope, 1e-300), 0.1 * STEP * self.error, longest)
+            w = float(last.w + side * step)
+            if side * (w - far) >= 0:
+                end = self.point(far, last)
+                if end.problem:
+                    return points, end.problem
+                if side * end.zeta > z:  # the end lies beyond the level
+                    exact, reason = self.root(side * (z + 0.25 * STEP))
+                    return [*points, *([exact] if exact else [])], reason
+                between = self._between(last, end) if abs(end.zeta - last.zeta) > FLAT else []
+                return [*points, *between, end], END
+            new = self.point(w, last)
+            if new.problem:
+                new = self.point(float(last.w + 0.25 * side * step), last)
+                if new.problem:
+                    return points, new.problem
+            if side * new.zeta > z + 0.25 * STEP:
+                new = self.checked(new, last)
+            points.append(new)
+            if side * new.zeta > z + 0.25 * STEP:
+                return points, FOLLOWED
+            if (
+                np.isinf(far)
+                and side * new.zeta <= side * last.zeta + 1e-9
+                and abs(new.w - self.center) > 10 * (self.error)
+            ):
+                return points, FLAT_SIDE
+            last = new
+        return points, self._flat(last, side) if np.isinf(far) else f"it was not followed in {MOST_STEPS} fits"
+
+    def _between(self, a: Point, b: Point) -> list[Point]:
+        """Points between two, spread evenly on the scale that is reported."""
+        low, high = self.value_of(a.w), self.value_of(b.w)
+        if any(end and np.isinf(value) for end, value in zip(self.at_end, self.quantity.ends, strict=True)):
+            toward = np.sign(a.w - b.w) * self.error
+            places = [b.w + toward * 0.25 * 2.0**k for k in range(INNER_POINTS)]
+        else:
+            places = [self._place(x, a.w, b.w) for x in np.linspace(low, high, INNER_POINTS + 2)[1:-1]]
+        found = [self.point(w, b) for w in places]
+        return [p for p in found if not p.problem]
+
+    def _place(self, value: float, low: float, high: float) -> float:
+        """Where a value is reported, by bisection."""
+        down = self.value_of(high) < self.value_of(low)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            below = (self.value_of(middle) < value) != down
+            low, high = (middle, high) if below else (low, middle)
+        return 0.5 * (low + high)
+
+    def _rising(self, points: list[Point], side: int) -> list[Point]:
+        """The points with those searched again that are higher than the next one outwards, from there."""
+        points = list(points)
+        for k in reversed(range(len(points) - 1)):
+            if side * points[k].zeta > side * points[k + 1].zeta + TOLERANCE:
+                again = self.point(points[k].w, points[k + 1])
+                if not again.problem and abs(again.zeta) < abs(points[k].zeta):
+                    points[k] = again
+        return points

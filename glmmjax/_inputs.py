@@ -32,7 +32,11 @@ def read_input(name: str, value: Any, table: Table) -> Input:
     if np.ndim(value) == 0:
         value = [value] * table.n_rows
     try:
-        array = np.asarray(as_series(value, f"{name}=").astype(float), dtype=np.float64)
+        series = as_series(value, f"{name}=")
+        for x in _not_plain(series):
+            if isinstance(x, (str, bytes, complex, np.complexfloating)):
+                raise TypeError(f"it holds {x!r}")
+        array = np.asarray(series.astype(float), dtype=np.float64)
     except (TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -42,6 +46,12 @@ def read_input(name: str, value: Any, table: Table) -> Input:
             f"{name}= has {len(array)} values, but the data have {table.n_rows} rows: give one for each row."
         )
     return array
+
+
+def _not_plain(series: Any) -> Any:
+    """The values of a column whose type alone does not say that they are real numbers."""
+    plain = isinstance(series.dtype, np.dtype) and series.dtype.kind in "biuf"
+    return () if plain else series
 
 
 def input_values(name: str, given: Input, frame: Frame, scope: Scope) -> tuple[np.ndarray | None, Coding | None]:

@@ -7,11 +7,8 @@ the index is computed, and only that: nothing else of the program is.
 
 from __future__ import annotations
 
-import ast
-import linecache
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -19,14 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._types import Array
+from glmmjax.index_sites import by_the_user
+from glmmjax.lazy_values import COPIES, Node, computed, known, stand_ins_for, values_of, with_values
 
-# What leaves the entries of an index as they are.
-COPIES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type", "copy", "transpose"}
+# What an index goes through between where it is written and where it is used.
 CHAIN = COPIES | {"select_n", "lt", "add", "concatenate"}
-# Of the files of JAX, those through which an index of the user comes; one of another file is that file's own affair.
-DOORS = ("ops/scatter.py", "numpy/indexing.py", "numpy/array_methods.py", "lax/slicing.py")
-DOOR_FUNCTIONS = {"take", "_take", "take_along_axis"}
-FUNCTIONS = ("numpy/", "ops/", "nn/", "scipy/", "lax/", "random.py", "third_party/")
 
 
 @dataclass(frozen=True)
@@ -53,40 +47,6 @@ class Access:
     movable: bool
 
 
-@dataclass(eq=False)
-class _Node:
-    """A value of the program, computed when it is asked for.
-
-    Attributes:
-        equation, position: what computes it, and which of the results it is; None for what is given.
-        value: once it is known.
-        sources: names of the arguments that it depends on.
-        direct: whether it holds the entries of one argument, unchanged.
-        shape: once it is known.
-    """
-
-    equation: _Equation | None
-    position: int
-    value: Any
-    sources: frozenset[str]
-    direct: bool
-    shape: tuple[int, ...] = ()
-
-    def words(self, what: str) -> str:
-        """What it is called, or ``what`` it is and where it comes from."""
-        if self.direct:
-            return next(iter(self.sources))
-        return f"{what} computed from {', '.join(sorted(self.sources))}" if self.sources else f"{what} of the function"
-
-
-@dataclass(eq=False)
-class _Equation:
-    name: str
-    inputs: list[_Node]
-    run: Callable[[list[Any]], Sequence[Any]]
-    outputs: list[_Node] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class Tampering:
     """Bad indices of one access are replaced by the first entry, or by the last one."""
@@ -106,82 +66,50 @@ def accesses(function: Callable[..., Any], names: Sequence[str], *arguments: Any
         first one. In loops the leading axes count the iterations.
     """
     _, found = _walked(function, names, arguments, None)
-    return [access for access, _ in found], _values([node for _, node in found])
+    return [access for access, _ in found], values_of([node for _, node in found])
 
 
 def tampered(function: Callable[..., Any], names: Sequence[str], tampering: Tampering | None, *arguments: Any) -> Array:
     """The value of ``function(*arguments)`` if the bad indices of one access were others; traced."""
     outs, _ = _walked(function, names, arguments, tampering)
-    return _values(outs)[0]
+    return values_of(outs)[0]
 
 
-_Found = list[tuple[Access, _Node]]
+_Found = list[tuple[Access, Node]]
 
 
 def _walked(
     function: Callable[..., Any], names: Sequence[str], arguments: tuple[Any, ...], tampering: Tampering | None
-) -> tuple[list[_Node], _Found]:
+) -> tuple[list[Node], _Found]:
     closed = jax.make_jaxpr(function)(*arguments)
     leaves = [
         (f"{name}{jax.tree_util.keystr(path)}", leaf)
         for name, argument in zip(names, arguments, strict=True)
         for path, leaf in jax.tree_util.tree_flatten_with_path(argument)[0]
     ]
-    given = [_given(leaf, name) for name, leaf in leaves]
-    return _walk(closed.jaxpr, [_given(c) for c in closed.consts], given, (), (), tampering)
-
-
-def _given(value: Any, name: str | None = None) -> _Node:
-    return _Node(None, 0, value, frozenset() if name is None else frozenset([name]), name is not None)
-
-
-def _values(nodes: Sequence[_Node]) -> list[Any]:
-    """The values of nodes, what they depend on first; a loop, as long programs are deeper than Python's stack."""
-    stack = list(nodes)
-    while stack:
-        node = stack[-1]
-        if node.value is not None or node.equation is None:
-            stack.pop()
-            continue
-        wanted = [n for n in node.equation.inputs if n.value is None]
-        if wanted:
-            stack.extend(wanted)
-            continue
-        results = node.equation.run([n.value for n in node.equation.inputs])
-        for output in node.equation.outputs:
-            output.value = results[output.position]
-        stack.pop()
-    return [node.value for node in nodes]
-
-
-def _equation(name: str, inputs: list[_Node], run: Callable[[list[Any]], Sequence[Any]], n: int = 1) -> list[_Node]:
-    """The results of an equation."""
-    equation = _Equation(name, inputs, run)
-    sources = frozenset().union(*(node.sources for node in inputs))
-    direct = name in COPIES and inputs[0].direct
-    equation.outputs = [_Node(equation, i, None, sources, direct) for i in range(n)]
-    return equation.outputs
+    given = [known(leaf, name) for name, leaf in leaves]
+    return _walk(closed.jaxpr, [known(c) for c in closed.consts], given, (), (), tampering)
 
 
 def _walk(
     jaxpr: Any,
-    consts: Sequence[_Node],
-    arguments: Sequence[_Node],
+    consts: Sequence[Node],
+    arguments: Sequence[Node],
     place: tuple[int, ...],
     sites: tuple[Any, ...],
     tampering: Tampering | None,
-) -> tuple[list[_Node], _Found]:
+) -> tuple[list[Node], _Found]:
     """The results of a program, and the accesses in it."""
-    env: dict[Any, _Node] = {}
+    env: dict[Any, Node] = {}
 
-    def bind(variables: Sequence[Any], nodes: Sequence[_Node]) -> None:
+    def bind(variables: Sequence[Any], nodes: Sequence[Node]) -> None:
         for variable, node in zip(variables, nodes, strict=True):
             env[variable], node.shape = node, tuple(variable.aval.shape)
 
     bind((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments))
     found: _Found = []
     for number, eqn in enumerate(jaxpr.eqns):
-        inputs = [_given(v.val) if hasattr(v, "val") else env[v] for v in eqn.invars]
+        inputs = [known(v.val) if hasattr(v, "val") else env[v] for v in eqn.invars]
         key, within = (*place, number), (*sites, eqn.source_info)
         name = eqn.primitive.name
         inner = _inner(eqn)
@@ -191,19 +119,19 @@ def _walk(
         elif inner is not None:
             outs, more = _walk(
                 getattr(inner, "jaxpr", inner),
-                [_given(c) for c in getattr(inner, "consts", ())],
+                [known(c) for c in getattr(inner, "consts", ())],
                 inputs,
                 key,
                 within,
                 tampering,
             )
         else:
-            if _indexes(name) and _by_the_user(within):
+            if _indexes(name) and by_the_user(within):
                 inputs, more = _looked_at(eqn, inputs, key, tampering)
-            outs = _equation(name, inputs, _binding(eqn), len(eqn.outvars))
+            outs = computed(name, inputs, _binding(eqn), len(eqn.outvars))
         found += more
         bind(eqn.outvars, outs)
-    return [_given(v.val) if hasattr(v, "val") else env[v] for v in jaxpr.outvars], found
+    return [known(v.val) if hasattr(v, "val") else env[v] for v in jaxpr.outvars], found
 
 
 def _binding(eqn: Any) -> Callable[[list[Any]], Sequence[Any]]:
@@ -242,8 +170,8 @@ def _has_accesses(eqn: Any) -> bool:
 
 # -- one access --------------------------------------------------------------------------------------------------------
 def _looked_at(
-    eqn: Any, inputs: list[_Node], key: tuple[int, ...], tampering: Tampering | None
-) -> tuple[list[_Node], _Found]:
+    eqn: Any, inputs: list[Node], key: tuple[int, ...], tampering: Tampering | None
+) -> tuple[list[Node], _Found]:
     """The inputs of an access, tampered with if that is asked for, and what is found out about its indices."""
     found: _Found = []
     shape, name = eqn.invars[0].aval.shape, eqn.primitive.name
@@ -269,21 +197,19 @@ def _looked_at(
         movable = bool(np.all(most > 0))
         words = inputs[0].words("an array"), raw.words("an index")
         access = Access(own, words[0], axes[0], int(lengths[0]), words[1], raw.shape, joint, movable)
-        found.append((access, _equation("summary", [raw], summary)[0]))
+        found.append((access, computed("summary", [raw], summary)[0]))
         if tampering is not None and tampering.key == own:
 
             def moved(values: list[Any], bad: Any = bad, to: Any = most if tampering.last else 0 * most) -> list[Any]:
                 r = jnp.asarray(values[0])
                 return [jnp.where(bad(r), jnp.asarray(to).astype(r.dtype), r)]
 
-            new = _equation("moved", [raw], moved)[0]
+            new = computed("moved", [raw], moved)[0]
             inputs = [_substituted(n, raw, new) if i == position else n for i, n in enumerate(inputs)]
     return inputs, found
 
 
-def _indices(
-    eqn: Any, name: str, inputs: list[_Node]
-) -> list[tuple[int, _Node, tuple[int, ...], tuple[int, ...], bool]]:
+def _indices(eqn: Any, name: str, inputs: list[Node]) -> list[tuple[int, Node, tuple[int, ...], tuple[int, ...], bool]]:
     """The indices of an access: the position among the inputs, the index, its axes, the sizes taken; if it is joint."""
     if name in ("dynamic_slice", "dynamic_update_slice"):
         first = 1 if name == "dynamic_slice" else 2
@@ -307,7 +233,7 @@ def _indices(
     return [(1, _origin(node), (axis,), (size,), False) for node, axis, size in zip(pieces, axes, taken, strict=True)]
 
 
-def _pieces(index: _Node, n: int) -> list[_Node] | None:
+def _pieces(index: Node, n: int) -> list[Node] | None:
     """The indices of the n axes, if each can be told from the others."""
     if n == 1:
         return [index]
@@ -315,7 +241,7 @@ def _pieces(index: _Node, n: int) -> list[_Node] | None:
     return equation.inputs if equation and equation.name == "concatenate" and len(equation.inputs) == n else None
 
 
-def _origin(node: _Node) -> _Node:
+def _origin(node: Node) -> Node:
     """The index as it was written: before its shape was changed, and before negative ones were counted from the end."""
     counted = False
     while node.equation is not None:
@@ -329,7 +255,7 @@ def _origin(node: _Node) -> _Node:
     return node
 
 
-def _counts_from_the_end(negative: _Node, index: _Node, moved: _Node) -> bool:
+def _counts_from_the_end(negative: Node, index: Node, moved: Node) -> bool:
     """Whether ``where(index < 0, index + size, index)`` is what these three make."""
     if negative.equation is None or negative.equation.name != "lt":
         return False
@@ -337,7 +263,7 @@ def _counts_from_the_end(negative: _Node, index: _Node, moved: _Node) -> bool:
     return same and moved.equation is not None and moved.equation.name == "add" and index in moved.equation.inputs
 
 
-def _substituted(node: _Node, old: _Node, new: _Node) -> _Node:
+def _substituted(node: Node, old: Node, new: Node) -> Node:
     if node is old:
         return new
     equation = node.equation
@@ -346,23 +272,18 @@ def _substituted(node: _Node, old: _Node, new: _Node) -> _Node:
     inputs = [_substituted(n, old, new) for n in equation.inputs]
     if all(a is b for a, b in zip(inputs, equation.inputs, strict=True)):
         return node
-    return _equation(equation.name, inputs, equation.run, len(equation.outputs))[node.position]
+    return computed(equation.name, inputs, equation.run, len(equation.outputs))[node.position]
 
 
 # -- loops and branches ------------------------------------------------------------------------------------------------
-_Walked = tuple[list[_Node], _Found]
+_Walked = tuple[list[Node], _Found]
 
 
-def _stand_ins(nodes: Sequence[_Node]) -> list[_Node]:
-    """Nodes without values that come from the same arguments."""
-    return [_Node(None, 0, None, node.sources, node.direct) for node in nodes]
-
-
-def _carried(walk: Callable[[list[_Node]], _Walked], init: Sequence[_Node]) -> list[_Node]:
+def _carried(walk: Callable[[list[Node]], _Walked], init: Sequence[Node]) -> list[Node]:
     """What the values that a loop carries on depend on, as nodes without values."""
     sources = [node.sources for node in init]
     while True:
-        nodes = [_Node(None, 0, None, s, False) for s in sources]
+        nodes = [Node(None, 0, None, s, False) for s in sources]
         outs, _ = walk(nodes)
         wider = [s | out.sources for s, out in zip(sources, outs, strict=False)]
         if wider == sources:
@@ -370,12 +291,8 @@ def _carried(walk: Callable[[list[_Node]], _Walked], init: Sequence[_Node]) -> l
         sources = wider
 
 
-def _with_values(nodes: Sequence[_Node], values: Sequence[Any]) -> list[_Node]:
-    return [_Node(None, 0, v, n.sources, n.direct) for n, v in zip(nodes, values, strict=True)]
-
-
 def _scan(
-    eqn: Any, inputs: list[_Node], key: tuple[int, ...], sites: tuple[Any, ...], tampering: Tampering | None
+    eqn: Any, inputs: list[Node], key: tuple[int, ...], sites: tuple[Any, ...], tampering: Tampering | None
 ) -> _Walked:
     p, closed = eqn.params, eqn.params["jaxpr"]
     # what is scanned over has an axis more outside; how many of each there are, versions of JAX note differently
@@ -383,18 +300,18 @@ def _scan(
     n_carry = sum(o.aval.ndim == i.aval.ndim for o, i in zip(eqn.outvars, closed.jaxpr.outvars, strict=True))
     n_consts = len(eqn.invars) - n_carry - n_xs
 
-    def walk(nodes: list[_Node]) -> _Walked:
-        return _walk(closed.jaxpr, [_given(c) for c in closed.consts], nodes, key, sites, tampering)
+    def walk(nodes: list[Node]) -> _Walked:
+        return _walk(closed.jaxpr, [known(c) for c in closed.consts], nodes, key, sites, tampering)
 
-    consts, xs = _stand_ins(inputs[:n_consts]), _stand_ins(inputs[n_consts + n_carry :])
+    consts, xs = stand_ins_for(inputs[:n_consts]), stand_ins_for(inputs[n_consts + n_carry :])
     carry = _carried(lambda nodes: walk([*consts, *nodes, *xs]), inputs[n_consts : n_consts + n_carry])
     stand_ins = [*consts, *carry, *xs]
     _, seen = walk(stand_ins)
 
     def run(values: list[Any]) -> Sequence[Any]:
         def body(state: Any, x: Any) -> Any:
-            outs, found = walk(_with_values(stand_ins, [*values[:n_consts], *state, *x]))
-            results = _values([*outs, *(node for _, node in found)])
+            outs, found = walk(with_values(stand_ins, [*values[:n_consts], *state, *x]))
+            results = values_of([*outs, *(node for _, node in found)])
             return results[:n_carry], results[n_carry:]
 
         state, ys = jax.lax.scan(
@@ -406,21 +323,21 @@ def _scan(
         )
         return [*state, *ys]
 
-    outs = _equation("scan", inputs, run, len(eqn.outvars) + len(seen))
+    outs = computed("scan", inputs, run, len(eqn.outvars) + len(seen))
     return _split(outs, seen, len(eqn.outvars))
 
 
 def _while(
-    eqn: Any, inputs: list[_Node], key: tuple[int, ...], sites: tuple[Any, ...], tampering: Tampering | None
+    eqn: Any, inputs: list[Node], key: tuple[int, ...], sites: tuple[Any, ...], tampering: Tampering | None
 ) -> _Walked:
     p = eqn.params
     n_test, n_body = p["cond_nconsts"], p["body_nconsts"]
     test, closed = p["cond_jaxpr"], p["body_jaxpr"]
 
-    def walk(nodes: list[_Node]) -> _Walked:
-        return _walk(closed.jaxpr, [_given(c) for c in closed.consts], nodes, key, sites, tampering)
+    def walk(nodes: list[Node]) -> _Walked:
+        return _walk(closed.jaxpr, [known(c) for c in closed.consts], nodes, key, sites, tampering)
 
-    consts = _stand_ins(inputs[n_test : n_test + n_body])
+    consts = stand_ins_for(inputs[n_test : n_test + n_body])
     carry = _carried(lambda nodes: walk([*consts, *nodes]), inputs[n_test + n_body :])
     stand_ins = [*consts, *carry]
     _, seen = walk(stand_ins)
@@ -429,8 +346,8 @@ def _while(
         own, init = values[n_test : n_test + n_body], list(values[n_test + n_body :])
 
         def step(state: list[Any]) -> tuple[list[Any], list[Any]]:
-            outs, found = walk(_with_values(stand_ins, [*own, *state]))
-            results = _values([*outs, *(node for _, node in found)])
+            outs, found = walk(with_values(stand_ins, [*own, *state]))
+            results = values_of([*outs, *(node for _, node in found)])
             return results[: len(outs)], results[len(outs) :]
 
         def body(state: Any) -> Any:
@@ -439,14 +356,14 @@ def _while(
             return after, [_first(a, b) for a, b in zip(sums, more, strict=True)]
 
         def goes_on(state: Any) -> Any:
-            given = [_given(x) for x in (*values[:n_test], *state[0])]
-            return _values(_walk(test.jaxpr, [_given(c) for c in test.consts], given, key, sites, None)[0])[0]
+            given = [known(x) for x in (*values[:n_test], *state[0])]
+            return values_of(_walk(test.jaxpr, [known(c) for c in test.consts], given, key, sites, None)[0])[0]
 
         nothing = [jnp.zeros(s.shape, s.dtype) for s in jax.eval_shape(lambda state: step(state)[1], init)]
         state, sums = jax.lax.while_loop(goes_on, body, (init, nothing))
         return [*state, *sums]
 
-    outs = _equation("while", inputs, run, len(eqn.outvars) + len(seen))
+    outs = computed("while", inputs, run, len(eqn.outvars) + len(seen))
     return _split(outs, seen, len(eqn.outvars))
 
 
@@ -457,21 +374,21 @@ def _first(a: Array, b: Array) -> Array:
 
 
 def _cond(
-    eqn: Any, inputs: list[_Node], key: tuple[int, ...], sites: tuple[Any, ...], tampering: Tampering | None
+    eqn: Any, inputs: list[Node], key: tuple[int, ...], sites: tuple[Any, ...], tampering: Tampering | None
 ) -> _Walked:
-    stand_ins = _stand_ins(inputs[1:])
+    stand_ins = stand_ins_for(inputs[1:])
 
-    def walk(number: int, nodes: list[_Node]) -> _Walked:
+    def walk(number: int, nodes: list[Node]) -> _Walked:
         closed = eqn.params["branches"][number]
-        return _walk(closed.jaxpr, [_given(c) for c in closed.consts], nodes, (*key, number), sites, tampering)
+        return _walk(closed.jaxpr, [known(c) for c in closed.consts], nodes, (*key, number), sites, tampering)
 
     numbers = range(len(eqn.params["branches"]))
     seen = [walk(number, stand_ins)[1] for number in numbers]
 
     def run(values: list[Any]) -> Sequence[Any]:
         def branch(number: int, *operands: Any) -> tuple[list[Any], list[Any]]:
-            outs, found = walk(number, _with_values(stand_ins, operands))
-            results = _values([*outs, *(node for _, node in found)])
+            outs, found = walk(number, with_values(stand_ins, operands))
+            results = values_of([*outs, *(node for _, node in found)])
             return results[: len(outs)], results[len(outs) :]
 
         shapes = [jax.eval_shape(lambda *o, number=number: branch(number, *o)[1], *values[1:]) for number in numbers]
@@ -487,56 +404,12 @@ def _cond(
         return jax.lax.switch(values[0], [padded(number) for number in numbers], *values[1:])
 
     together = [pair for part in seen for pair in part]
-    outs = _equation("cond", inputs, run, len(eqn.outvars) + len(together))
+    outs = computed("cond", inputs, run, len(eqn.outvars) + len(together))
     return _split(outs, together, len(eqn.outvars))
 
 
-def _split(outs: list[_Node], seen: _Found, n: int) -> _Walked:
+def _split(outs: list[Node], seen: _Found, n: int) -> _Walked:
     return outs[:n], [(access, node) for (access, _), node in zip(seen, outs[n:], strict=True)]
 
 
 _CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
-
-
-# -- whose it is -------------------------------------------------------------------------------------------------------
-def _by_the_user(sites: tuple[Any, ...]) -> bool:
-    """Whether the user's code asks for an access, and does not say with ``mode=`` what becomes of bad indices.
-
-    Args:
-        sites: where the equation was made, last, and the calls around it.
-    """
-    for file, frame in _frames(sites[-1]):
-        if file is None:
-            break
-        inside = file.startswith(FUNCTIONS) and not file.startswith(DOORS)
-        if inside and frame.function_name not in DOOR_FUNCTIONS:
-            return False
-    users = [next((frame for file, frame in _frames(site) if file is None), None) for site in sites]
-    return not any(_mode_in(frame.file_name, frame.line_num) for frame in users if frame is not None)
-
-
-def _frames(site: Any) -> list[tuple[str | None, Any]]:
-    """The frames around an equation, innermost first, each with its file within JAX; None for other files."""
-    traceback = getattr(site, "traceback", None)
-    frames = [] if traceback is None else list(traceback.frames)
-    files = [frame.file_name.replace("\\", "/").partition("jax/_src/")[2] for frame in frames]
-    return [(file or None, frame) for file, frame in zip(files, frames, strict=True)]
-
-
-@lru_cache(maxsize=512)
-def _mode_in(file: str, line: int) -> bool:
-    """Whether a call in the statement around a line of a file has ``mode=``."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return False
-    around = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
-    ]
-    if not around:
-        return False
-    innermost = min(around, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
-    calls = [node for node in ast.walk(innermost) if isinstance(node, ast.Call)]
-    return any(word.arg == "mode" for call in calls for word in call.keywords)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from glmmjax._arguments import by_name, numbers
 from glmmjax._errors import ArgumentError, did_you_mean
 
 
@@ -39,16 +40,18 @@ def constrain(values: Mapping[str, np.ndarray], fixed: Mapping[str, Any] | None)
 
     Args:
         values: the start value of each parameter, in flat order.
-        fixed: by name, ``True`` to hold the parameter where it starts, a value to hold it there (entries that are NaN
-            stay free), the name of another parameter of the same shape to share its values, or :func:`tied` labels.
+        fixed: by name, ``True`` to hold the parameter where it starts, True and False in its shape to hold some of its
+            entries there, a value to hold it there (entries that are NaN stay free), the name of another parameter of
+            the same shape to share its values, or :func:`tied` labels. ``False`` and ``None`` leave it free.
 
     Raises:
-        ArgumentError: an unknown name, a shape that differs, a parameter tied to one that is itself tied.
+        ArgumentError: an unknown name, a shape that differs, a parameter tied to one that is itself tied, a value that
+            is infinite.
 
     >>> constrain({"a": np.zeros(2), "b": np.ones(1)}, {"b": 3.0})[0].tolist()
     [0.0, 0.0, 3.0]
     """
-    fixed = dict(fixed or {})
+    fixed = by_name("fixed", fixed)
     starts = dict(zip(values, np.cumsum([0, *(np.size(v) for v in values.values())]), strict=False))
     flat = np.concatenate([np.asarray(v, dtype=float).reshape(-1) for v in values.values()]) if values else np.zeros(0)
     leader = np.arange(len(flat))
@@ -58,8 +61,9 @@ def constrain(values: Mapping[str, np.ndarray], fixed: Mapping[str, Any] | None)
             raise ArgumentError(f"fixed: no parameters are called {name!r}. {did_you_mean(name, values)}")
         shape = np.shape(values[name])
         own = starts[name] + np.arange(np.size(values[name]))
-        if rule is True:
-            held[own] = True
+        mask = _mask(name, rule, shape)
+        if mask is not None:
+            held[own[mask]] = True
         elif isinstance(rule, str):
             _follow(name, rule, values, fixed)
             leader[own] = starts[rule] + np.arange(len(own))
@@ -74,7 +78,7 @@ def constrain(values: Mapping[str, np.ndarray], fixed: Mapping[str, Any] | None)
             flat[own] = flat[leader[own]]
         else:
             given = _numbers(name, rule, shape)
-            known = np.isfinite(given)
+            known = ~np.isnan(given)
             flat[own[known]] = given[known]
             held[own[known]] = True
     # a parameter that follows a held one is held at the same value
@@ -98,12 +102,32 @@ def _follow(name: str, other: str, values: Mapping[str, np.ndarray], fixed: Mapp
         )
 
 
+def _mask(name: str, rule: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Which entries are held where they start, (size,) bool, if that is what a rule says."""
+    if rule is None:
+        return np.zeros(int(np.prod(shape, dtype=int)), dtype=bool)
+    if isinstance(rule, (str, Tied)):
+        return None
+    array = np.asarray(rule, dtype=object)
+    if not array.size or not all(isinstance(x, (bool, np.bool_)) for x in array.reshape(-1)):
+        return None
+    if array.shape not in ((), shape):
+        raise ArgumentError(f"fixed[{name!r}]: True and False must come in the shape {shape}, not {array.shape}.")
+    return np.broadcast_to(array.astype(bool), shape).reshape(-1)
+
+
 def _numbers(name: str, rule: Any, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        given = np.broadcast_to(np.asarray(rule, dtype=float), shape).reshape(-1)
-    except (TypeError, ValueError) as error:
+        given = np.broadcast_to(numbers(f"fixed[{name!r}]", rule), shape).reshape(-1)
+    except (ArgumentError, ValueError) as error:
         raise ArgumentError(
-            f"fixed[{name!r}] must be True, numbers of shape {shape} (NaN where free), the name of another parameter, "
-            f"or gj.tied(labels), not {rule!r}."
+            f"fixed[{name!r}] must be True, True and False or numbers in the shape {shape} (NaN where free), the name "
+            f"of another parameter, or gj.tied(labels), not {rule!r}."
         ) from error
+    if np.any(np.isinf(given)):
+        raise ArgumentError(
+            f"fixed[{name!r}]: a parameter is held at a finite number, not at {given[np.isinf(given)][0]}. At infinity "
+            "it is a model without it: for a log standard deviation of -inf leave the term out of the formula, for an "
+            "infinite size of nbinom2 take the family poisson, for no extra zeros ziformula='~ 0'."
+        )
     return given.copy()

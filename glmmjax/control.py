@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from glmmjax._arguments import check_flags, whole
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax.optimizer import MAX_ITERATIONS, TOLERANCE
 
@@ -60,9 +63,9 @@ class Control:
             raise ArgumentError(f"compilation must be one of {COMPILATIONS}, not {self.compilation!r}.")
         if self.dtype != "float64":
             raise ArgumentError(f"dtype must be 'float64', not {self.dtype!r}: the Laplace approximation needs it.")
-        if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, int) or self.max_iter < 1:
-            raise ArgumentError(f"max_iter must be a whole number of at least 1, not {self.max_iter!r}.")
-        if not 0 < self.tol < 1:
+        whole("max_iter", self.max_iter)
+        check_flags("Control", progress=self.progress)
+        if not (isinstance(self.tol, (float, np.floating)) and 0 < self.tol < 1):
             raise ArgumentError(f"tol must lie between 0 and 1, not {self.tol!r}.")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glmmjax._arguments import check_flags
 from glmmjax._errors import ArgumentError, did_you_mean
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def ranef(fit: FormulaFit, cond_var: bool = False, component: str = "cond") -> A
     """
     import pandas as pd
 
+    check_flags("ranef", cond_var=cond_var)
     if component not in fit.design.components:
         raise ArgumentError(f"ranef: no component {component!r}. {did_you_mean(component, fit.design.components)}")
     modes: dict[str, Any] = {}

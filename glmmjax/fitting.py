@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from glmmjax._arguments import by_name, check_flags, numbers
 from glmmjax._errors import ArgumentError, ResponseError, did_you_mean
 from glmmjax._rank import dependent_columns
 from glmmjax.constraints import constrain
@@ -95,9 +96,12 @@ def glmm(
         name = next(iter(unknown))
         raise ArgumentError(f"glmm() has no argument {name!r}. {did_you_mean(name, _ARGUMENTS)}")
     began = time.perf_counter()
+    check_flags("glmm", reml=reml)
     formulas = {"cond": formula, "disp": dispformula, "zi": ziformula}
     inputs = {"weights": weights, "offset": offset, "contrasts": contrasts, "na_action": na_action}
-    options = Options(checked_control(control), reml, priors, dict(start or {}), dict(fixed or {}), covariances)
+    options = Options(
+        checked_control(control), reml, priors, by_name("start", start), by_name("fixed", fixed), covariances
+    )
     return fit_formulas(formulas, data, resolve_family(family), inputs, options, began)
 
 
@@ -156,7 +160,9 @@ def clmm(
     began = time.perf_counter()
     formulas = {"cond": formula, "disp": scale, "nominal": nominal, "zi": "~ 0"}
     inputs = {"weights": weights, "offset": None, "contrasts": contrasts, "na_action": na_action}
-    options = Options(checked_control(control), False, priors, dict(start or {}), dict(fixed or {}), covariances)
+    options = Options(
+        checked_control(control), False, priors, by_name("start", start), by_name("fixed", fixed), covariances
+    )
     return fit_formulas(formulas, data, cumulative(link, threshold), inputs, options, began)
 
 
@@ -196,6 +202,8 @@ def read_formulas(texts: Mapping[str, str], family: Family) -> tuple[dict[str, F
     formulas, fixed = {"cond": cond}, {}
     ordinal = bool(family.without_intercept)
     if "nominal" in texts and not _is_none(texts["nominal"]):
+        if not ordinal:
+            raise ArgumentError(f"nominal: the family {family.name!r} has no thresholds: it is for ordered categories.")
         formulas["nominal"] = _one_sided(texts["nominal"], cond)
     if family.has_dispersion or (ordinal and not (_is_none(texts["disp"]) or _is_constant(texts["disp"]))):
         text = texts["disp"]
@@ -359,7 +367,7 @@ def _checked_start(params: dict[str, np.ndarray], start: Mapping[str, Any] | Non
     for name, value in (start or {}).items():
         if name not in params:
             raise ArgumentError(f"start: no parameters are called {name!r}. {did_you_mean(name, params)}")
-        given = np.asarray(value, dtype=float).reshape(-1)
+        given = numbers(f"start[{name!r}]", value).reshape(-1)
         if given.shape != params[name].shape or not np.all(np.isfinite(given)):
             raise ArgumentError(f"start[{name!r}] must be {len(params[name])} finite numbers, got {value!r}.")
         params[name] = given

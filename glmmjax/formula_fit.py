@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glmmjax._arguments import numbers
 from glmmjax._errors import ArgumentError, DataError, did_you_mean
 from glmmjax.control import Control
 from glmmjax.covariance import Covariance
@@ -228,7 +229,7 @@ class FormulaFit(Fit):
         """
         from glmmjax.fitting import bind, check_response, fit_design
 
-        values = np.asarray(y, dtype=float).reshape(-1)
+        values = numbers("refit: the response", y, flags=True).reshape(-1)
         if values.shape != self.design.y.shape:
             raise DataError(f"refit: the response must have {self.nobs} values, one per row used, not {len(values)}.")
         design, family = replace(self.design, y=values), self.family

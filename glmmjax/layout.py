@@ -137,7 +137,13 @@ def lay_out(
     for component, term in design.terms:
         level, width = position[term.group], len(term.columns)
         placed.append(
-            TermLayout(component, level, n_effects[level], width, resolve_covariance(term.covariance, covariances))
+            TermLayout(
+                component,
+                level,
+                n_effects[level],
+                width,
+                resolve_covariance(term.covariance, covariances, term.options),
+            )
         )
         n_effects[level] += width
 

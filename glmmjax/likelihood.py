@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from glmmjax._arguments import whole
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
@@ -106,6 +107,8 @@ def fit(
     for name, function in (("report", report), ("simulate", simulate)):
         if function is not None:
             check_callable(name, function)
+    nobs = None if nobs is None else whole("nobs", nobs)
+    profile = (profile,) if isinstance(profile, str) else profile
     random = as_start("random", {} if random is None else random)
     params, data = as_start("params", params), as_data(data)
     outer, border = _split_profiled(params, tuple(profile))

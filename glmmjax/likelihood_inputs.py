@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from glmmjax._arguments import numbers
 from glmmjax._errors import ArgumentError, DataError, did_you_mean
 from glmmjax._frames import read_table
 from glmmjax.likelihood_fit import check_callable
@@ -39,10 +40,7 @@ def as_data(data: Any) -> Any:
 
 def as_start(what: str, tree: Any) -> Any:
     def convert(path: Any, x: Any) -> np.ndarray:
-        try:
-            array = np.asarray(x, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ArgumentError(f"{what}[{path_name(path)!r}] must be numbers: {error}.") from error
+        array = numbers(f"{what}[{path_name(path)!r}]", x)
         if not np.all(np.isfinite(array)):
             raise ArgumentError(f"{what}[{path_name(path)!r}] has start values that are not finite.")
         return array
@@ -134,7 +132,7 @@ def as_weights(weights: Any, table: Mapping[str, np.ndarray], n: int) -> np.ndar
         if weights not in table:
             raise DataError(f"weights: no column is called {weights!r}. {did_you_mean(weights, table)}")
         weights = table[weights]
-    w = np.asarray(weights, dtype=float)
+    w = numbers("weights", weights, flags=True)
     if w.shape != (n,) or not np.all(np.isfinite(w)) or np.any(w < 0):
         raise DataError(f"weights must be {n} numbers of at least 0, one per observation.")
     return w

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glmmjax._arguments import check_flags
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax._links import LINKS, Link
 from glmmjax._special import NUMPY
@@ -159,6 +160,7 @@ def predict(
     >>> predict(fit, {"Days": 0.0, "Subject": "308"}).round(1), predict(fit, {"Days": 9.0}, re_form="NA").round(1)
     (array([254.2]), array([345.6]))
     """
+    check_flags("predict", se=se, allow_new_levels=allow_new_levels)
     if interval is not None and interval not in INTERVALS:
         raise ArgumentError(f"predict: unknown interval={interval!r}. {did_you_mean(interval, INTERVALS)}")
     if se or interval is not None:
@@ -191,6 +193,7 @@ def get_prediction(
     >>> fit.get_prediction({"Days": 9.0}, re_form="NA").summary_frame().round(1).to_numpy()
     array([[345.6,  14.2, 317.7, 373.5]])
     """
+    check_flags("predict", allow_new_levels=allow_new_levels)
     if type == "class":
         raise ArgumentError("predict: a class has no standard error: ask for type='probs'.")
     quantity = _quantity(fit, type)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glmmjax._arguments import generator
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax.families import Given
 from glmmjax.prediction import slope
@@ -91,6 +92,6 @@ def _quantile(fit: FormulaFit, at: Given, seed: Any) -> np.ndarray:
     below_lower = np.where(design.y < upper, design.y, np.nextafter(design.y, -np.inf))
     with np.errstate(invalid="ignore", over="ignore"):
         low, high = family.cdf(below_lower, at), family.cdf(upper, at)
-    level = low + (high - low) * np.random.default_rng(seed).uniform(size=len(design.y))
+    level = low + (high - low) * generator("resid", seed).uniform(size=len(design.y))
     # a level that rounds to 0 or 1 is still a number inside
     return np.asarray(ndtri(np.clip(level, 1e-300, 1.0 - 1e-16)))

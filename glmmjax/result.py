@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glmmjax._arguments import check_flags
 from glmmjax._errors import ArgumentError, DataError, FitError, did_you_mean
 from glmmjax.control import Control
 from glmmjax.laplace import Marginal
@@ -153,7 +154,7 @@ class Fit(ABC):
 
     @property
     def aic(self) -> float:
-        """Akaike's information criterion, ``-2 llf + 2 df``."""
+        """Akaike's information criterion, ``-2 llf + 2 df``; with priors, for fits with the same ones only."""
         return -2.0 * self.llf + 2.0 * self.df
 
     @property
@@ -219,6 +220,7 @@ class Fit(ABC):
         """The covariance of ``params``, or of all parameters on the unconstrained scale if ``full``."""
         import pandas as pd
 
+        check_flags("cov_params", full=full)
         keep = np.arange(len(self.flat)) if full else self.reported
         labels = [self.parameter_names[i] for i in keep]
         return pd.DataFrame(self.vcov[np.ix_(keep, keep)], index=labels, columns=labels)
@@ -314,7 +316,7 @@ def normal_quantile(level: float) -> float:
 
 def check_level(level: float) -> None:
     """Raise ArgumentError unless the level of an interval is between 0 and 1."""
-    if not 0.0 < level < 1.0:
+    if not (isinstance(level, (float, int, np.floating)) and 0.0 < level < 1.0):
         raise ArgumentError(f"level must lie between 0 and 1, not {level!r}.")
 
 

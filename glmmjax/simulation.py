@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glmmjax._arguments import generator, whole
 from glmmjax._errors import ArgumentError, FamilyError, FitError, did_you_mean
 from glmmjax.predictors import given, linear_predictors
 
@@ -48,9 +49,7 @@ def simulate(fit: FormulaFit, n: int = 1, re: str = "unconditional", seed: Any =
     """
     if re not in RANDOM_EFFECTS:
         raise ArgumentError(f"simulate: unknown re={re!r}. {did_you_mean(re, RANDOM_EFFECTS)}")
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise ArgumentError(f"simulate: n must be a whole number of at least 1, not {n!r}.")
-    return _simulate(fit, n, re == "unconditional", seed)[0]
+    return _simulate(fit, whole("simulate: n", n), re == "unconditional", seed)[0]
 
 
 def simulate_with_effects(fit: FormulaFit, n: int, seed: Any) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -62,7 +61,7 @@ def _simulate(fit: FormulaFit, n: int, unconditional: bool, seed: Any) -> tuple[
     eta = linear_predictors(fit)
     out = np.empty((n, fit.nobs))
     effects = [np.zeros((n, *term.b.shape)) for term in fit.terms]
-    for i, rng in enumerate(_generator(seed).spawn(n)):
+    for i, rng in enumerate(generator("simulate", seed).spawn(n)):
         if unconditional:
             for u in effects:
                 u[i] = rng.standard_normal(u.shape[1:])
@@ -77,14 +76,3 @@ def _simulate(fit: FormulaFit, n: int, unconditional: bool, seed: Any) -> tuple[
                 "Simulate with re='conditional', or fit with a link whose means are all in range, such as 'log'."
             ) from error
     return out, effects
-
-
-def _generator(seed: Any) -> np.random.Generator:
-    try:
-        if isinstance(seed, bool):
-            raise TypeError("a boolean is no seed")
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(
-            f"simulate: seed must be a whole number of at least 0, None or a numpy Generator, not {seed!r}."
-        ) from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glmmjax._arguments import check_flags
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax.layout import beta_name
 from glmmjax.residuals import observed
@@ -62,6 +63,7 @@ def tidy(
 
     from glmmjax.result import normal_quantile
 
+    check_flags("tidy", conf_int=conf_int, exponentiate=exponentiate)
     half = normal_quantile(level)
     wanted = (effects,) if isinstance(effects, str) else tuple(effects)
     for effect in wanted:

@@ -115,3 +115,81 @@ def test_only_fits_of_the_same_data_are_compared(compare: Any, slopes: Fit, inte
 def test_models_of_the_same_size_have_no_test(slopes: Fit) -> None:
     with pytest.raises(gj.ArgumentError, match=r"both have 6 parameters.*aic_table"):
         gj.anova(slopes, slopes)
+
+
+COUNTS = {
+    "k": np.random.default_rng(2).poisson(2.0, size=60),
+    "x": np.tile(np.arange(3.0), 20),
+    "g": np.repeat(np.arange(12), 5),
+}
+
+
+@pytest.fixture(scope="module")
+def counted() -> Any:
+    """Fits of the same counts."""
+    control = gj.Control(compilation="quick")
+
+    def fit(formula: str, family: str = "poisson", **more: Any) -> Any:
+        return gj.glmm(formula, COUNTS, family, control=control, **more)
+
+    return fit
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger", "message"),
+    [
+        ({"family": "gaussian"}, {"formula": "k ~ x + (1 | g)"}, "made of probabilities, that of 'gaussian' of densit"),
+        ({}, {"formula": "k ~ x", "priors": {"beta": "normal(0, 1)"}}, "have different priors"),
+        ({"family": "nbinom2"}, {"formula": "k ~ x + (1 | g)"}, "'nbinom2' is no special case of 'poisson'"),
+        ({"family": "poisson(sqrt)"}, {"formula": "k ~ x"}, "link 'sqrt' is no special case of one with 'log'"),
+    ],
+)
+def test_models_that_are_not_nested_have_no_test(
+    smaller: dict[str, Any], larger: dict[str, Any], message: str, counted: Any
+) -> None:
+    """One by one, and in batches."""
+    fits = [counted(**{"formula": "k ~ 1", **given}) for given in (smaller, larger)]
+    with pytest.raises(gj.ArgumentError, match=message):
+        gj.anova(*fits)
+    batches = [
+        gj.fit_many(
+            given.get("formula", "k ~ 1").removeprefix("k"),
+            COUNTS,
+            COUNTS["k"][:, None],
+            given.get("family", "poisson"),
+            priors=given.get("priors"),
+        )
+        for given in (smaller, larger)
+    ]
+    with pytest.raises(gj.ArgumentError, match=message):
+        batches[1].likelihood_ratio_test(batches[0])
+    if "no special case" not in message:
+        with pytest.raises(gj.ArgumentError, match=message):
+            gj.aic_table(*fits)
+
+
+def test_penalized_fits_are_compared_with_a_word(counted: Any) -> None:
+    priors = {"beta_disp": "normal(0, 1)"}
+    fits = [counted(f"k ~ {right}", "nbinom2", dispformula="~ x", priors=priors) for right in ("1", "x")]
+    for table in (gj.anova(*fits), gj.aic_table(*fits)):
+        assert all("penalized" in status for status in table["status"])
+
+
+def test_a_lane_whose_larger_model_fits_worse_has_no_test() -> None:
+    Y = np.stack([COUNTS["k"], COUNTS["k"][::-1]], axis=1)
+    small, large = (gj.fit_many(right, COUNTS, Y, "poisson") for right in ("~ 1", "~ x"))
+    sound = large.likelihood_ratio_test(small)
+    np.testing.assert_allclose(sound["p_value"], chi2.sf(2 * (large.llf - small.llf), 1), rtol=1e-9)
+    assert list(sound["status"]) == ["converged", "converged"]
+    worse = replace(large, llf=small.llf - np.array([1.0, 1e-7]))
+    table = worse.likelihood_ratio_test(small)
+    assert np.isnan(table["p_value"][0]) and table["statistic"][0] == pytest.approx(-2.0)
+    assert "not nested, or not at its maximum" in table["status"][0]
+    assert table["p_value"][1] == 1.0 and table["status"][1] == "converged"
+
+
+@pytest.mark.parametrize("priors", [{"beta": "normal(1, 0.05)", "sd": "gamma(3, 9)"}, "weak"], ids=str)
+def test_priors_are_no_disagreement_of_density_and_simulator(priors: Any, counted: Any) -> None:
+    fit = counted("k ~ x + (1 | g)", priors=priors)
+    result = gj.check.consistency(fit, 100)
+    assert result.joint_p_value > 0.01 and "agree" in str(result)

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "glmmjax"
 
 LAYERS: tuple[tuple[str, str], ...] = (
     ("0 vocabulary", "_types _status _errors _memory"),
-    ("0 vocabulary", "_precision surroundings"),
+    ("0 vocabulary", "_precision surroundings _arguments"),
     ("1 mathematics", "_special"),
     ("1 mathematics", "_links"),
     ("1 mathematics", "hessians._spd hessians._dense hessians._levels hessians._elimination hessians._coloring"),
@@ -57,7 +57,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("4 front end", "_coding"),
     ("4 front end", "_groups _response _inputs formula"),
     ("4 front end", "design"),
-    ("5 where the halves meet", "promises grouping constraints priors accesses"),
+    ("5 where the halves meet", "lazy_values index_sites"),
+    ("5 where the halves meet", "promises grouping constraints priors accesses nesting"),
     ("5 where the halves meet", "layout custom"),
     ("5 where the halves meet", "start_variances"),
     ("5 where the halves meet", "model start observations detection"),
@@ -85,6 +86,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("7 readers", "residuals simulation likelihood_simulation one_step"),
     ("7 readers", "tidying"),
     ("7 readers", "inference.comparison inference.delta inference.quantities"),
+    ("7 readers", "inference.paths"),
     ("7 readers", "inference.profiles"),
     ("7 readers", "inference.sdreport"),
     ("7 readers", "inference"),

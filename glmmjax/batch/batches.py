@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from glmmjax._errors import ArgumentError, DataError
+from glmmjax._arguments import numbers
+from glmmjax._errors import ArgumentError, DataError, did_you_mean
 from glmmjax.batch.lanes import Lanes
 from glmmjax.constraints import constrain
 from glmmjax.design import Design
@@ -110,8 +111,11 @@ def constrained(
     starts = starts.copy()
     for name, value in options.start.items():
         if name not in where:
-            raise ArgumentError(f"start: no parameters are called {name!r}.")
-        starts[:, where[name]] = np.broadcast_to(np.asarray(value, dtype=float), (len(starts), sizes[name]))
+            raise ArgumentError(f"start: no parameters are called {name!r}. {did_you_mean(name, where)}")
+        given = numbers(f"start[{name!r}]", value).reshape(-1)
+        if len(given) != sizes[name] or not np.all(np.isfinite(given)):
+            raise ArgumentError(f"start[{name!r}] must be {sizes[name]} finite numbers, got {value!r}.")
+        starts[:, where[name]] = given
     held: dict[str, Any] = {} if family.shape is None or family.shape.held is None else {"psi": True}
     fixed = {**held, **options.fixed}
     if not fixed:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from glmmjax._arguments import by_name, check_flags
 from glmmjax._errors import ArgumentError
 from glmmjax.batch.data_sets import data_batches
 from glmmjax.batch.many import Many
@@ -91,12 +92,13 @@ def fit_many(
     """
     began = time.perf_counter()
     control = checked_control(control)
+    check_flags("fit_many", reml=reml)
     if (responses is None) == (by is None):
         raise ArgumentError("fit_many: give either responses=, or by= with the response in the formula.")
     if control.optimizer != "newton":
         raise ArgumentError(f"fit_many: the optimizer of a batch is 'newton', not {control.optimizer!r}.")
     record = resolve_family(family)
-    options = Options(control, reml, priors, dict(start or {}), dict(fixed or {}), covariances)
+    options = Options(control, reml, priors, by_name("start", start), by_name("fixed", fixed), covariances)
     texts = {"cond": formula, "disp": dispformula, "nominal": nominal, "zi": ziformula}
     inputs = {"weights": weights, "offset": offset, "contrasts": contrasts, "na_action": na_action}
     if by is not None:

@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glmmjax._arguments import check_flags, numbers
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax.batch.engine import LaneResults
 from glmmjax.batch.verdicts import Verdicts
+from glmmjax.families import Family
 from glmmjax.formula_fit import FormulaFit
+from glmmjax.nesting import SHORTFALL, not_comparable, not_nested, same_priors
 from glmmjax.result import normal_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+BEHIND = "; log-likelihood below that of the smaller model: not nested, or not at its maximum"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +42,7 @@ class Many:
         marks: (m,) numbers by which to recognize the responses and rows that were used.
         df: (m,) estimated parameters.
         reml: whether the fixed effects of the mean were integrated out.
+        record, priors: the family itself, and the argument priors=.
         sd: (m, s) standard deviations of the random effects, named by ``sd_names``.
         sigma: (m,) dispersions as the family reports them; 1 for families without.
         timings: seconds for "design", "compile" and "run".
@@ -60,6 +67,8 @@ class Many:
     sigma: np.ndarray
     timings: Mapping[str, float]
     rebuild: Callable[[int], FormulaFit]
+    record: Family
+    priors: Any = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -137,6 +146,7 @@ class Many:
         import pandas as pd
         from scipy.stats import norm
 
+        check_flags("tidy", conf_int=conf_int, exponentiate=exponentiate)
         estimate, se = self.params.to_numpy(), self.bse.to_numpy()
         with np.errstate(all="ignore"):
             z = estimate / se
@@ -218,13 +228,26 @@ class Many:
     def likelihood_ratio_test(self, smaller: Many) -> pd.DataFrame:
         """The likelihood ratio test of a smaller model of the same responses, in every fit.
 
+        Columns statistic, df, p_value, p_adjusted and status. Where the larger model has the smaller log-likelihood,
+        beyond rounding, it is not nested or not at its maximum: the p-value is NaN, and the status says so.
+
         Raises:
-            ArgumentError: the keys or the responses differ, the other model has as many parameters, or one of the two
-                integrates over other fixed effects.
+            ArgumentError: the keys, the responses or the priors differ, the other model has as many parameters or is no
+                special case of this one, or one of the two integrates over other fixed effects.
         """
         import pandas as pd
         from scipy.stats import chi2
 
+        if not isinstance(smaller, Many):
+            raise ArgumentError(f"likelihood_ratio_test: the result of fit_many() is needed, not {smaller!r}.")
+        reason = not_comparable(smaller.record, self.record) or not_nested(smaller.record, self.record)
+        if reason:
+            raise ArgumentError(f"likelihood_ratio_test: {reason}.")
+        if not same_priors(self.priors, smaller.priors):
+            raise ArgumentError(
+                "likelihood_ratio_test: the two have different priors, which pull their estimates away from the "
+                "maximum of the likelihood. Fit both with the same, or without."
+            )
         if self.keys != smaller.keys:
             raise ArgumentError("likelihood_ratio_test: the two have different keys, so different responses.")
         if self.reml != smaller.reml or (self.reml and self.effect_names != smaller.effect_names):
@@ -244,10 +267,15 @@ class Many:
         df = self.df - smaller.df
         if np.any(df <= 0):
             raise ArgumentError("likelihood_ratio_test: the other model must have fewer parameters than this one.")
-        statistic = np.maximum(2.0 * (self.llf - smaller.llf), 0.0)
+        statistic = 2.0 * (self.llf - smaller.llf)
         statistic = np.where(self.verdicts.converged & smaller.verdicts.converged, statistic, np.nan)
-        p = chi2.sf(statistic, df)
-        columns = {"statistic": statistic, "df": df, "p_value": p, "p_adjusted": adjust(p)}
+        behind = statistic < -SHORTFALL
+        statistic = np.where(behind, statistic, np.maximum(statistic, 0.0))
+        p = np.where(behind, np.nan, chi2.sf(statistic, df))
+        status = np.where(self.verdicts.converged, smaller.verdicts.status, self.verdicts.status)
+        status = np.where(self.verdicts.converged & smaller.verdicts.converged, self.verdicts.status, status)
+        status = np.where(behind, status + BEHIND, status)
+        columns = {"statistic": statistic, "df": df, "p_value": p, "p_adjusted": adjust(p), "status": status}
         return pd.DataFrame(columns, index=self._index)
 
     # -- how it prints -------------------------------------------------------------------------------------------------
@@ -261,9 +289,11 @@ class Many:
             for name, value in weights.items():
                 if name not in self.effect_names:
                     raise ArgumentError(f"no effect is called {name!r}. {did_you_mean(name, self.effect_names)}")
-                c[self.effect_names.index(name)] = value
+                c[self.effect_names.index(name)] = float(_weight(name, value))
             return c
-        c = np.asarray(weights, dtype=float).reshape(-1)
+        c = numbers("contrast: weights", weights).reshape(-1)
+        if not np.all(np.isfinite(c)):
+            raise ArgumentError(f"contrast: the weights must be finite, not {weights!r}.")
         if len(c) != len(self.effect_names):
             raise ArgumentError(f"contrast: {len(self.effect_names)} weights are needed, not {len(c)}.")
         return c
@@ -283,6 +313,13 @@ class Many:
         import pandas as pd
 
         return pd.DataFrame(values, index=self._index, columns=list(self.effect_names))
+
+
+def _weight(name: str, value: Any) -> np.ndarray:
+    weight = numbers(f"the weight of {name!r}", value)
+    if weight.shape != () or not np.isfinite(weight):
+        raise ArgumentError(f"the weight of {name!r} must be one finite number, not {value!r}.")
+    return weight
 
 
 def adjust(p: np.ndarray) -> np.ndarray:

@@ -55,7 +55,8 @@ def pool(fits: Many | Sequence[Fit], *, level: float = 0.95, df_complete: float 
     from scipy.stats import t
 
     check_level(level)
-    if df_complete is not None and not df_complete > 0.0:
+    real = isinstance(df_complete, (int, float, np.integer, np.floating)) and not isinstance(df_complete, bool)
+    if df_complete is not None and not (real and df_complete > 0.0):
         raise ArgumentError(f"pool: df_complete must be positive, not {df_complete!r}.")
     terms, Q, U = _estimates(fits)
     m = len(Q)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from glmmjax._arguments import by_name, numbers, whole
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax._precision import double_precision
 from glmmjax.batch.extending import Copies, extended, groups, within
@@ -160,10 +161,12 @@ def power(
     True
     """
     check_refittable(fit, "power")
-    if not 0.0 < alpha < 1.0:
+    n = whole("power: n", n)
+    if not (isinstance(alpha, (float, np.floating)) and 0.0 < alpha < 1.0):
         raise ArgumentError(f"power: alpha must lie between 0 and 1, not {alpha!r}.")
-    truth, run = with_params(fit, params or {}), Run(progress, None, executor, devices)
-    tested = _read_test(fit, test, params or {})
+    params = by_name("power: params", params)
+    truth, run = with_params(fit, params), Run(progress, None, executor, devices)
+    tested = _read_test(fit, test, params)
     varied, plan = _plan(fit.design, sizes, within)
     single = tested[0] if isinstance(tested, tuple) and len(tested) == 1 else None
     points = []
@@ -205,7 +208,7 @@ def with_params(fit: FormulaFit, params: Mapping[str, Any]) -> FormulaFit:
         else:
             known = [*fit.parameter_names, *fit.estimates]
             raise ArgumentError(f"power: no parameter is called {name!r}. {did_you_mean(name, known)}")
-        given = np.asarray(value, dtype=float).reshape(-1)
+        given = numbers(f"power: params[{name!r}]", value).reshape(-1)
         if len(given) != len(at) or not np.all(np.isfinite(given)):
             raise ArgumentError(f"power: params[{name!r}] must be {len(at)} finite numbers, not {value!r}.")
         flat[at] = given

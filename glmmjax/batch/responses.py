@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from glmmjax import _arguments
 from glmmjax._errors import ArgumentError, DataError, did_you_mean
 from glmmjax._frames import read_table
 from glmmjax._rank import dependent_columns
@@ -246,10 +247,7 @@ def _check_index(data: Any, responses: Any) -> None:
 
 def _numbers(name: str, given: Any, shape: tuple[int, int]) -> np.ndarray:
     """An argument with a number for each row, (n,), or for each response, (n, m)."""
-    try:
-        numbers = np.asarray(given, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name}= must be numbers: {error}.") from error
+    numbers = _arguments.numbers(f"{name}=", given, flags=True)
     if numbers.shape not in (shape[:1], shape):
         raise DataError(f"{name}= has the shape {numbers.shape}, but must be ({shape[0]},) or {tuple(shape)}.")
     return numbers

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from glmmjax._arguments import check_flags
 from glmmjax._errors import ArgumentError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax.batch.batches import Batch, blocks
@@ -45,6 +46,7 @@ class Run:
         Raises:
             ArgumentError: which, and the remedy.
         """
+        check_flags("progress=", progress=self.progress)
         if self.checkpoint is not None and not Path(self.checkpoint).absolute().parent.is_dir():
             raise ArgumentError(f"checkpoint: there is no folder {str(Path(self.checkpoint).parent)!r}: make it first.")
         if self.executor is not None and self.checkpoint is not None:
@@ -192,6 +194,8 @@ def _collect(parts: list[tuple[Batch, LaneResults, Verdicts]], formula: str, tim
         sd_names=labels,
         sigma=sigma,
         timings=timings,
+        record=parts[0][0].family,
+        priors=parts[0][0].options.priors,
         rebuild=Rebuild(tuple(batch for batch, _, _ in parts), home, names, results.flat),
     )
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from glmmjax._arguments import whole
 from glmmjax._errors import ArgumentError, FitError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._types import Array, Data, Random
@@ -41,7 +42,7 @@ class Consistency:
     """The scores of simulated data sets at the parameters that they were simulated with.
 
     Attributes:
-        names: the parameters that were estimated.
+        names: the parameters that were estimated, without those at a boundary.
         joint, marginal: scores, the gradients of the negative log-likelihoods (replicates, k).
         bias, bias_se: of each estimate, as the approximation causes it, with its simulation error.
         se: the standard errors of the estimates, which a bias can be compared with.
@@ -91,6 +92,9 @@ class Consistency:
 def consistency(fit: Fit, n: int = 100, seed: int = 0) -> Consistency:
     """Simulate ``n`` data sets from a fit, and evaluate the joint and the marginal score of each; one program.
 
+    Priors of the parameters are left out of the scores: only the data are simulated. A penalty that a likelihood of
+    one's own holds cannot be left out, and shows as a disagreement.
+
     Args:
         fit: from any door; a likelihood of one's own needs ``simulate=``.
         n: more than the number of parameters.
@@ -106,6 +110,9 @@ def consistency(fit: Fit, n: int = 100, seed: int = 0) -> Consistency:
     >>> bool(result.joint_p_value > 0.01), result.names
     (True, ('(Intercept)', 'disp:(Intercept)', 'theta_1 | Batch.1'))
     """
+    if not isinstance(fit, Fit):
+        raise ArgumentError(f"consistency: a fit is needed, not {type(fit).__name__}.")
+    seed = whole("consistency: seed", seed, least=0)
     k = int(np.linalg.matrix_rank(fit.directions))
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n <= k + 1:
         raise ArgumentError(f"consistency: n must be a whole number above {k + 1}, not {n!r}.")
@@ -113,18 +120,22 @@ def consistency(fit: Fit, n: int = 100, seed: int = 0) -> Consistency:
         draws, replicate = _replicates(fit, int(n), seed)
         size = sum(np.size(x) for x in jax.tree.leaves(fit.problem.data))
         batch = int(np.clip(BATCH_NUMBERS // max(size, 1), 1, n))
-        given = (np.asarray(fit.flat), fit.problem.modes, draws, fit.problem.data)
-        program, _ = compiled(_scores_program, (fit.problem.source, replicate, batch), given)
+        source, data = _without_priors(fit)
+        given = (np.asarray(fit.flat), fit.problem.modes, draws, data)
+        program, _ = compiled(_scores_program, (source, replicate, batch), given)
         joint, marginal, found = to_numpy(program(*given))
     if np.sum(found) <= k + 1:
         raise FitError(f"consistency: the modes were not found in {n - int(np.sum(found))} of {n} simulated data sets.")
     free = _independent(fit.directions)
+    named = [int(np.flatnonzero(column)[0]) for column in free.T]
+    inside = np.isfinite(np.diag(fit.vcov)[named])
+    if np.any(inside):  # the score of a parameter at its boundary is zero whatever the data
+        free, named = free[:, inside], [i for i, known in zip(named, inside, strict=True) if known]
     joint, marginal = joint[found] @ free, marginal[found] @ free
     information = np.cov(marginal.T).reshape(free.shape[1], free.shape[1])
     inverse = np.linalg.pinv(information)
     bias = -inverse @ np.mean(marginal, axis=0)
-    spread = np.sqrt(np.diag(inverse) / len(marginal))
-    named = [int(np.flatnonzero(column)[0]) for column in free.T]
+    spread = np.sqrt(np.maximum(np.diag(inverse), 0.0) / len(marginal))
     return Consistency(
         names=tuple(fit.parameter_names[i] for i in named),
         joint=joint,
@@ -154,6 +165,14 @@ def _scores_program(
         return jax.grad(joint)(flat), at.gradient, jnp.isfinite(at.value)
 
     return jax.lax.map(scores, draws, batch_size=batch)
+
+
+def _without_priors(fit: Fit) -> tuple[Any, Any]:
+    """The model and its data without the priors of its parameters, whose gradient is the same whatever is simulated."""
+    source, data = fit.problem.source, fit.problem.data
+    if not isinstance(fit, FormulaFit) or not source[1].priors:
+        return source, data
+    return (source[0], replace(source[1], priors=())), replace(data, priors=())
 
 
 def _replicates(fit: Fit, n: int, seed: int) -> tuple[Any, Replicate]:

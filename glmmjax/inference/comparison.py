@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glmmjax._errors import ArgumentError
+from glmmjax.nesting import SHORTFALL, not_comparable, not_nested, same_priors
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from glmmjax.formula_fit import FormulaFit
 
-# A larger model may fall behind a smaller one by rounding, and by as much as the optimizer leaves.
-SHORTFALL = 1e-4
+BEHIND = "; log-likelihood below that of the model before it: not nested, or not at its maximum"
+PENALIZED = "; penalized: the log-likelihood at the estimates that the priors pull"
 
 
 def anova(*fits: FormulaFit) -> pd.DataFrame:
@@ -27,13 +28,17 @@ def anova(*fits: FormulaFit) -> pd.DataFrame:
     Returns a data frame with one row per model, labeled by formula, and columns df, aic, bic, llf, deviance, chisq,
     chi_df, p_value and status: how the fit ended, and whether the test is sound.
 
-    The models must be nested; that cannot be checked here. Families may differ where one is a special case of the
-    other, as Poisson is of nbinom2 and nbinom1. Where the smaller model puts a parameter at the boundary of its range,
-    a variance at zero or the dispersion of nbinom2 at infinity, the reference distribution is a mixture of chi-squared
-    distributions and the p-value is too large: for one variance, twice as large as it should be.
+    The models must be nested; of the formulas that is not checked. Families may differ where one is a special case of
+    the other, as Poisson is of nbinom2 and nbinom1. Where the smaller model puts a parameter at the boundary of its
+    range, a variance at zero or the dispersion of nbinom2 at infinity, the reference distribution is a mixture of
+    chi-squared distributions and the p-value is too large: for one variance, twice as large as it should be.
+
+    Penalized fits, with the same priors, are compared by their log-likelihoods without the priors, whose difference has
+    the reference distribution only nearly: their status says so.
 
     Raises:
-        ArgumentError: fewer than two fits, fits of different data, or two fits with the same number of parameters.
+        ArgumentError: fewer than two fits, fits of different data, with different priors, with families of which none
+            is a special case of the other, or two fits with the same number of parameters.
 
     Source: S. G. Self, K.-Y. Liang (1987), J. Am. Stat. Assoc. 82(398), for parameters at a boundary.
 
@@ -49,6 +54,9 @@ def anova(*fits: FormulaFit) -> pd.DataFrame:
     _check("anova", fits)
     labels, ordered = _ordered(fits, lambda fit: fit.df)
     for k in range(1, len(ordered)):
+        reason = not_nested(ordered[k - 1].family, ordered[k].family)
+        if reason:
+            raise ArgumentError(f"anova: {reason}; compare them with glmmjax.aic_table.")
         if ordered[k].df == ordered[k - 1].df:
             raise ArgumentError(
                 f"anova: {labels[k - 1]!r} and {labels[k]!r} both have {ordered[k].df} parameters, so neither holds "
@@ -60,7 +68,6 @@ def anova(*fits: FormulaFit) -> pd.DataFrame:
     behind = chisq < -SHORTFALL
     chisq = np.where(behind, chisq, np.maximum(chisq, 0.0))
     p_value = np.where(behind, np.nan, chdtrc(chi_df, np.maximum(chisq, 0.0)))
-    problem = "; log-likelihood below that of the model before it: not nested, or not at its maximum"
     return pd.DataFrame(
         {
             "df": df,
@@ -71,7 +78,7 @@ def anova(*fits: FormulaFit) -> pd.DataFrame:
             "chisq": chisq,
             "chi_df": chi_df,
             "p_value": p_value,
-            "status": [fit.status + (problem if bad else "") for fit, bad in zip(ordered, behind, strict=True)],
+            "status": [_status(fit) + (BEHIND if bad else "") for fit, bad in zip(ordered, behind, strict=True)],
         },
         index=pd.Index(labels, name="model"),
     )
@@ -80,12 +87,15 @@ def anova(*fits: FormulaFit) -> pd.DataFrame:
 def aic_table(*fits: FormulaFit) -> pd.DataFrame:
     """Models of the same data by Akaike's information criterion, the best first; they need not be nested.
 
-    ``weight = exp(-delta / 2) / sum exp(-delta / 2)``, with delta the distance to the smallest AIC.
+    ``weight = exp(-delta / 2) / sum exp(-delta / 2)``, with delta the distance to the smallest AIC. Of penalized fits,
+    with the same priors, it is that of the log-likelihood at the penalized estimates with every parameter counted,
+    which is too large where the priors leave little freedom: their status says so.
 
     Returns a data frame with one row per model, labeled by formula, and columns df, aic, delta, weight and status.
 
     Raises:
-        ArgumentError: fewer than two fits, or fits of different data.
+        ArgumentError: fewer than two fits, fits of different data, with different priors, or a family of probabilities
+            beside one of densities.
 
     Source: K. P. Burnham, D. R. Anderson (2002), Model Selection and Multimodel Inference, 2nd ed., section 2.9.
 
@@ -107,10 +117,14 @@ def aic_table(*fits: FormulaFit) -> pd.DataFrame:
             "aic": [fit.aic for fit in ordered],
             "delta": delta,
             "weight": weight / np.sum(weight),
-            "status": [fit.status for fit in ordered],
+            "status": [_status(fit) for fit in ordered],
         },
         index=pd.Index(labels, name="model"),
     )
+
+
+def _status(fit: FormulaFit) -> str:
+    return fit.status + (PENALIZED if fit.options.priors else "")
 
 
 def _check(what: str, fits: Sequence[Any]) -> None:
@@ -127,6 +141,9 @@ def _check(what: str, fits: Sequence[Any]) -> None:
         difference = _difference(first, fit)
         if difference:
             raise ArgumentError(f"{what}: {difference}, so their likelihoods cannot be compared. Fit both to the same.")
+        reason = not_comparable(first.family, fit.family)
+        if reason:
+            raise ArgumentError(f"{what}: {reason}.")
 
 
 def _difference(a: FormulaFit, b: FormulaFit) -> str:
@@ -140,6 +157,8 @@ def _difference(a: FormulaFit, b: FormulaFit) -> str:
         return f"{names} have different responses"
     if not _equal(a.design.weights, b.design.weights):
         return f"{names} have different weights"
+    if not same_priors(a.options.priors, b.options.priors):
+        return f"{names} have different priors, which pull their estimates away from the maximum of the likelihood"
     if a.options.reml != b.options.reml:
         return f"one of {names} was fitted by restricted maximum likelihood, the other was not"
     fixed = [fit.design.components["cond"].columns for fit in (a, b)]

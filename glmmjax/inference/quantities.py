@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from glmmjax._arguments import numbers
 from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax.covariance import diagonal, unstructured
 from glmmjax.estimates import TermEstimate
@@ -85,7 +86,7 @@ def quantity(fit: Fit, asked: Any) -> Quantity:
                 f"No parameter is called {asked!r}. {did_you_mean(asked, [*fit.parameter_names, *known])}"
             )
         if len(known[asked]) > 1:
-            longer = [name for name, makers in known.items() if " | " in name and makers[0] in known[asked]]
+            longer = [name for name, own in known.items() if " | " in name and own[0] in known[asked]]
             raise ArgumentError(f"{asked!r} stands for several: write one of {', '.join(map(repr, longer))}.")
         return known[asked][0]()
     name, c = combination(fit, asked)
@@ -104,13 +105,13 @@ def combination(fit: Fit, parameter: Any) -> tuple[str, np.ndarray]:
         return parameter, c
     if isinstance(parameter, Mapping):
         for name, weight in parameter.items():
-            c[fit.position(name)] = weight
+            c[fit.position(name)] = numbers(f"the coefficient of {name!r}", weight)
         if not np.any(c) or not np.all(np.isfinite(c)):
             raise ArgumentError(f"profile: the coefficients must be finite and not all zero, not {dict(parameter)!r}.")
         return " + ".join(f"{weight:g} {name}" for name, weight in parameter.items()), c
     try:
-        given = np.asarray(parameter, dtype=float).reshape(-1)
-    except (TypeError, ValueError):
+        given = numbers("profile", parameter).reshape(-1)
+    except ArgumentError:
         given = np.zeros(0)
     if given.shape != c.shape or not np.any(given) or not np.all(np.isfinite(given)):
         raise ArgumentError(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from glmmjax._arguments import check_flags
 from glmmjax._errors import ArgumentError, FitError
 from glmmjax._precision import double_precision
 from glmmjax.custom import shape_of
@@ -102,6 +103,9 @@ def sdreport(
     >>> bool(np.isclose(out.report["mean"], 1527.5)), bool(np.isclose(out.report_se["mean"], fit.bse.iloc[0]))
     (True, True)
     """
+    check_flags("sdreport", bias_correct=bias_correct, joint_precision=joint_precision)
+    if report is not None and not callable(report):
+        raise ArgumentError(f"sdreport: report must be a function of (params, random, data), not {report!r}.")
     report = fit.default_report if report is None else report
     if report is not None:
         check_hashable("report", report)

@@ -33,7 +33,7 @@ def by_name(what: str, value: Any) -> dict[str, Any]:
     {'theta': [0.0]}
     """
     if value is not None and not isinstance(value, Mapping):
-        raise ArgumentError(f"{what} must map names of parameters to values, not {value!r}.")
+        raise ArgumentError(f"{what} must map names to values, not {value!r}.")
     return dict(value or {})
 
 

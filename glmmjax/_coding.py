@@ -199,6 +199,9 @@ def code_expression(text: str, frame: Frame, scope: Scope, where: str) -> tuple[
     used = used_columns(text, frame.table, scope, where, expression=True)
     if text.strip("`") in used:
         _check_type(text.strip("`"), frame)
+        if frame.table.factor(text.strip("`")) is not None:
+            name = text.strip("`")
+            raise DataError(f"{where}: the column {name!r} holds text or categories, not numbers.")
     if not used:
         raise DataError(f"{where} uses no column of the data, so it cannot give a number for each row.")
     matrix, coding = code("0 + {" + " ".join(text.split()) + "}", frame, scope, where)

@@ -64,6 +64,9 @@ class Control:
         if self.dtype != "float64":
             raise ArgumentError(f"dtype must be 'float64', not {self.dtype!r}: the Laplace approximation needs it.")
         whole("max_iter", self.max_iter)
+        for name in ("structure", "device"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise ArgumentError(f"{name} must be a name or None, not {getattr(self, name)!r}.")
         check_flags("Control", progress=self.progress)
         if not (isinstance(self.tol, (float, np.floating)) and 0 < self.tol < 1):
             raise ArgumentError(f"tol must lie between 0 and 1, not {self.tol!r}.")

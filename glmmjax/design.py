@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from glmmjax._arguments import by_name
 from glmmjax._coding import (
     INTERCEPT,
     Coding,
@@ -131,7 +132,7 @@ def build_design(
     response = formulas["cond"].response
     if response is None:
         raise FormulaError(f"The formula {formulas['cond'].text!r} has no response: write it to the left of '~'.")
-    scope = Scope(dict(contrasts or {}), _used_context(formulas, (weights, offset), context or {}))
+    scope = Scope(by_name("contrasts", contrasts), _used_context(formulas, (weights, offset), context or {}))
     table = read_table(data)
     arguments = {"weights": read_input("weights", weights, table), "offset": read_input("offset", offset, table)}
 

@@ -222,7 +222,8 @@ def _read_density(key: str, text: Any) -> tuple[str, list[float]]:
     positive = _POSITIVE | ({"mean"} if kind == "gamma" else set())
     for name, value in zip(names, values, strict=True):
         if not np.isfinite(value) or (name in positive and value <= 0):
-            raise ArgumentError(f"priors[{key!r}]: the {name} of {text!r} must be a positive number.")
+            kind_of_number = "positive" if name in positive else "finite"
+            raise ArgumentError(f"priors[{key!r}]: the {name} of {text!r} must be a {kind_of_number} number.")
     return kind, values
 
 

@@ -65,6 +65,8 @@ def tidy(
 
     check_flags("tidy", conf_int=conf_int, exponentiate=exponentiate)
     half = normal_quantile(level)
+    if not isinstance(effects, (str, Sequence)):
+        raise ArgumentError(f"tidy: effects must be one of {', '.join(EFFECTS)}, or several, not {effects!r}.")
     wanted = (effects,) if isinstance(effects, str) else tuple(effects)
     for effect in wanted:
         if effect not in EFFECTS:

@@ -58,6 +58,10 @@ DOORS = {
     "offset= must be": {"offset": ["1"] * 12},
     "weights= must be": {"weights": np.full(12, 1 + 0j)},
     "has no options, but the formula gives nonsense = 7": {"formula": " ~ x + us(1 | g, nonsense = 7)"},
+    "contrasts must map names": {"contrasts": "sum"},
+    "covariances must map names": {"covariances": ["us"]},
+    "offset=: the column 'o' holds text": {"offset": "o", "data": {**DATA, "o": ["1"] * 12}},
+    "the mean of 'normal.nan, 1.' must be a finite number": {"priors": {"beta": "normal(nan, 1)"}},
     "has no options, but": {"formula": " ~ x + diag(1 + x | g, 2)"},
 }
 
@@ -92,6 +96,7 @@ def test_a_mask_holds_what_it_says() -> None:
 FITS = {
     "tidy: conf_int must be": lambda fit: fit.tidy(conf_int="no"),
     "tidy: exponentiate must be": lambda fit: fit.tidy(exponentiate="False"),
+    "tidy: effects must be one of": lambda fit: fit.tidy(effects=None),
     "level must lie between 0 and 1": lambda fit: fit.tidy(level="0.95"),
     "level must lie between": lambda fit: fit.conf_int(level=np.nan),
     "level must lie": lambda fit: fit.conf_int(level=95),
@@ -144,7 +149,7 @@ def test_what_is_asked_of_many(message: str, many: Any) -> None:
 
 
 CONTROLS: list[dict[str, Any]] = [{"tol": "1e-8"}, {"tol": np.nan}, {"tol": 1e-8j}, {"max_iter": 3.0}]
-CONTROLS += [{"max_iter": True}, {"progress": "False"}]
+CONTROLS += [{"max_iter": True}, {"structure": 3}, {"device": 0}, {"progress": "False"}]
 
 
 @pytest.mark.parametrize("given", CONTROLS, ids=str)

@@ -97,6 +97,8 @@ def fit_many(
         raise ArgumentError("fit_many: give either responses=, or by= with the response in the formula.")
     if control.optimizer != "newton":
         raise ArgumentError(f"fit_many: the optimizer of a batch is 'newton', not {control.optimizer!r}.")
+    if by is not None and not isinstance(by, (str, Sequence)):
+        raise ArgumentError(f"fit_many: by= must be the name of a column, or of several, not {by!r}.")
     record = resolve_family(family)
     options = Options(control, reml, priors, by_name("start", start), by_name("fixed", fixed), covariances)
     texts = {"cond": formula, "disp": dispformula, "nominal": nominal, "zi": ziformula}

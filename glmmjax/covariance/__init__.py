@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from glmmjax._errors import FormulaError, did_you_mean
+from glmmjax._errors import ArgumentError, FormulaError, did_you_mean
 from glmmjax.covariance._covariance import Covariance as Covariance
 from glmmjax.covariance.diagonal import diagonal as diagonal
 from glmmjax.covariance.unstructured import unstructured as unstructured
@@ -27,6 +27,8 @@ def resolve_covariance(
     >>> resolve_covariance("us").n_theta(3)
     6
     """
+    if private is not None and not isinstance(private, Mapping):
+        raise ArgumentError(f"covariances must map names to covariance structures, not {private!r}.")
     known = {**COVARIANCES, **(private or {})}
     if name not in known:
         raise FormulaError(f"Unknown covariance structure {name!r}. {did_you_mean(name, known)}")

@@ -201,7 +201,7 @@ def code_expression(text: str, frame: Frame, scope: Scope, where: str) -> tuple[
         _check_type(text.strip("`"), frame)
         if frame.table.factor(text.strip("`")) is not None:
             name = text.strip("`")
-            raise DataError(f"{where}: the column {name!r} holds text or categories, not numbers.")
+            raise DataError(f"{where} is not one number for each row: the column {name!r} holds text or categories.")
     if not used:
         raise DataError(f"{where} uses no column of the data, so it cannot give a number for each row.")
     matrix, coding = code("0 + {" + " ".join(text.split()) + "}", frame, scope, where)

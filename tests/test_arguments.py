@@ -60,7 +60,10 @@ DOORS = {
     "has no options, but the formula gives nonsense = 7": {"formula": " ~ x + us(1 | g, nonsense = 7)"},
     "contrasts must map names": {"contrasts": "sum"},
     "covariances must map names": {"covariances": ["us"]},
-    "offset=: the column 'o' holds text": {"offset": "o", "data": {**DATA, "o": ["1"] * 12}},
+    "offset= is not one number for each row: the column 'o' holds text": {
+        "offset": "o",
+        "data": {**DATA, "o": ["1"] * 12},
+    },
     "the mean of 'normal.nan, 1.' must be a finite number": {"priors": {"beta": "normal(nan, 1)"}},
     "has no options, but": {"formula": " ~ x + diag(1 + x | g, 2)"},
 }

@@ -67,6 +67,52 @@ def test_a_standard_deviation_that_may_be_zero() -> None:
         assert low == 0.0 and high == pytest.approx(exact, rel=1e-5)
 
 
+def test_fixed_effects_where_a_variance_leaves_zero() -> None:
+    """Two groups whose means agree: away from the estimate the variance of their means is not zero any more."""
+    rng = np.random.default_rng(3)
+    g = np.repeat([0, 1], 20)
+    y = rng.normal(size=40)
+    y += np.where(g == 0, 0.30 - y[g == 0].mean(), 0.32 - y[g == 1].mean())
+
+    def nll(mean: float, at: np.ndarray) -> float:
+        sd, residual = np.exp(at[0]), np.exp(2.0 * at[1])
+        total, out = residual + 20.0 * sd**2, 0.0
+        for k in (0, 1):
+            r = y[g == k] - mean
+            within = np.sum((r - r.mean()) ** 2) / residual
+            out += 0.5 * (19.0 * np.log(residual) + np.log(total) + within + 20.0 * r.mean() ** 2 / total)
+        return float(out)
+
+    def profiled(mean: float) -> float:
+        starts = [np.array([log_sd, 0.0]) for log_sd in (-12.0, -1.0)]
+        return min(optimize.minimize(lambda at: nll(mean, at), start, method="BFGS").fun for start in starts)
+
+    best = profiled(float(y.mean()))
+    reach = optimize.brentq(lambda d: profiled(y.mean() + d) - best - 0.5 * Z**2, 0.1, 1.0, xtol=1e-6)
+    fit = gj.glmm("y ~ 1 + (1 | g)", {"y": y, "g": g})
+    for method, accuracy in (("uniroot", 2e-5), ("profile", 2e-3)):
+        found = fit.conf_int(method=method).to_numpy()[0]
+        np.testing.assert_allclose(found, [y.mean() - reach, y.mean() + reach], atol=accuracy)
+
+
+def test_a_coefficient_at_infinity_has_the_limit_that_the_likelihood_gives() -> None:
+    x = np.repeat([0.0, 1.0], 10)
+    b = np.where(x > 0, 1.0, np.tile([0.0, 1.0], 10))
+
+    def profiled(slope: float) -> float:
+        def nll(a: float) -> float:
+            return float(5 * np.logaddexp(0, a) + 5 * np.logaddexp(0, -a) + 10 * np.logaddexp(0, -a - slope))
+
+        return float(optimize.minimize_scalar(nll, bounds=(-10, 30), method="bounded", options={"xatol": 1e-10}).fun)
+
+    exact = optimize.brentq(lambda slope: profiled(slope) - 10 * np.log(2.0) - 0.5 * Z**2, 0.0, 5.0)
+    for unit in (1.0, 1e-4, -1.0):
+        fit = gj.glmm("b ~ x", {"b": b, "x": unit * x}, "binomial")
+        for method in ("uniroot", "profile"):
+            found = np.sort(unit * fit.conf_int(method=method, parameters=["x"]).to_numpy()[0])
+            assert found[0] == pytest.approx(exact, rel=1e-4) and found[1] == np.inf
+
+
 # confint(lmer(..., REML = FALSE)) of lme4
 SLEEPSTUDY = {
     "sd__(Intercept)": (14.3814, 37.7161),

@@ -180,10 +180,11 @@ def _path(fit: Fit, parameter: Any) -> Path:
     own = quantity(fit, parameter)
     if own.held:
         raise ArgumentError(f"profile: {own.name} is held fixed.")
-    unknown = np.isnan(own.error) and not any(own.bounded)
-    if unknown and isinstance(fit, FormulaFit) and own.c @ fit.flat != 0.0:
-        own = replace(own, bounded=(True, True), unit=0.25 * abs(float(own.c @ fit.flat)))
-        unknown = False  # it may have gone to infinity
-    if not fit.pd_hess or unknown:
+    separated = own.name in fit.verdict.separated
+    unknown = (np.isnan(own.error) or separated) and not any(own.bounded)
+    if unknown and isinstance(fit, FormulaFit) and own.c @ fit.flat != 0.0:  # it may have gone to infinity
+        far = abs(float(own.c @ fit.flat))
+        own, unknown = replace(own, bounded=(True, True), error=np.nan, unit=0.25 * far), False
+    if unknown:
         raise FitError(f"profile: {own.name} has no standard error to start from: {fit.status}.")
     return Path(own, fit.control)

@@ -12,6 +12,7 @@ from glmmjax._errors import ArgumentError, FitError, did_you_mean
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._types import Array
 from glmmjax.observations import ObservationData, ObservationSpec, gives_density
+from glmmjax.surroundings import read_surroundings, tracing
 
 if TYPE_CHECKING:
     from glmmjax.likelihood_fit import LikelihoodFit
@@ -44,8 +45,9 @@ def simulate_likelihood(fit: LikelihoodFit, n: int, seed: int, re: str) -> list[
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise ArgumentError(f"simulate: seed must be a whole number, not {seed!r}.")
     with double_precision():
-        one = jax.jit(lambda key: draw(fit, key, conditional=re == "conditional"))
         root = jax.random.key(seed)  # each draw has a key of its own, however many are asked for
+        with tracing(read_surroundings((fit.simulator, fit.spec))):
+            one = jax.jit(lambda key: draw(fit, key, conditional=re == "conditional")).lower(root).compile()
         draws = [to_numpy(one(jax.random.fold_in(root, i))) for i in range(n)]
     return [Simulated(random, view_of(fit, data)) for random, data in draws]
 

@@ -377,6 +377,16 @@ def test_a_fit_warns_of_values_that_are_not_those_it_was_fitted_with() -> None:
     assert float(fit.sdreport(lambda p, r, d: p["mu"]).report) == pytest.approx(3.0)
 
 
+def test_a_simulator_that_reads_a_global_in_a_loop() -> None:
+    def simulate(key: Any, p: Any, r: Any, d: Any) -> Any:
+        return {}, {"y": jax.lax.scan(body, 0.0, d["y"])[0] * jnp.ones(3)}
+
+    fit = gj.fit(lambda p, r, d: jnp.sum((d["y"] - p["mu"]) ** 2), {"mu": 0.5}, None, {"y": Y}, simulate=simulate)
+    np.testing.assert_allclose(fit.simulate()[0].data["y"], 9.0)
+    globals()["K"] = 2.0
+    np.testing.assert_allclose(fit.simulate()[0].data["y"], 18.0)
+
+
 def shifted(y: Any, eta: Any, trials: Any, link: Any) -> Any:
     return 0.5 * (y - K * eta["cond"]) ** 2
 

@@ -69,6 +69,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         reml=arguments.reml,
         weights=arguments.weights,
         offset=arguments.offset,
+        control=glmmjax.Control(warn=False),  # the status is printed
     )
     print(fit.summary())
     if arguments.exponentiate:

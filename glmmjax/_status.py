@@ -18,6 +18,11 @@ class Outcome(IntEnum):
     def sentence(self) -> str:
         return _SENTENCES[self]
 
+    @property
+    def without_remedy(self) -> str:
+        """The sentence for an end whose cause is known, which is said beside it."""
+        return self.sentence.partition(";")[0]
+
 
 _SENTENCES = {
     Outcome.CONVERGED: "converged",

@@ -91,6 +91,17 @@ def constrain(values: Mapping[str, np.ndarray], fixed: Mapping[str, Any] | None)
     return flat, M
 
 
+def n_free(directions: np.ndarray) -> np.ndarray:
+    """How many parameters are estimated, for directions (..., k, r): those that do anything.
+
+    They are independent as they are made; a numerical rank would not see that of columns in units far apart.
+
+    >>> int(n_free(np.array([[1.0, 0.0], [1e9, 0.0]])))
+    1
+    """
+    return np.sum(np.any(directions != 0.0, axis=-2), axis=-1)
+
+
 def _follow(name: str, other: str, values: Mapping[str, np.ndarray], fixed: Mapping[str, Any]) -> None:
     if other not in values:
         raise ArgumentError(f"fixed[{name!r}]: no parameters are called {other!r}. {did_you_mean(other, values)}")

@@ -35,6 +35,9 @@ class Control:
         compilation: "auto" compiles a program for the CPU quickly at first, and once more with all optimizations when
             its runs so far, or the size of the data, repay that; "quick" and "full" do the one or the other at once.
             Estimates agree to rounding.
+        warn: warn with the status of a fit that did not converge, is separated, or leaves something that the data do
+            not identify. One at a boundary, such as a standard deviation of zero, is a sound fit and only has a status;
+            batches never warn.
         rank_deficient: "drop" columns of X that earlier ones determine, with a note, or "raise" an error.
 
     Raises:
@@ -53,6 +56,7 @@ class Control:
     structure: str | None = None
     rank_deficient: str = "drop"
     compilation: str = "auto"
+    warn: bool = True
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -67,7 +71,7 @@ class Control:
         for name in ("structure", "device"):
             if not isinstance(getattr(self, name), (str, type(None))):
                 raise ArgumentError(f"{name} must be a name or None, not {getattr(self, name)!r}.")
-        check_flags("Control", progress=self.progress)
+        check_flags("Control", progress=self.progress, warn=self.warn)
         if not (isinstance(self.tol, (float, np.floating)) and 0 < self.tol < 1):
             raise ArgumentError(f"tol must lie between 0 and 1, not {self.tol!r}.")
 

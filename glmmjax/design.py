@@ -6,7 +6,7 @@ Rows with a missing value in anything that any of the formulas uses are dropped 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from glmmjax._coding import (
     used_columns,
 )
 from glmmjax._errors import ArgumentError, DataError, FormulaError
-from glmmjax._frames import Frame, Table, complete_frame, read_table
+from glmmjax._frames import Factor, Frame, Table, complete_frame, read_table
 from glmmjax._groups import Grouping, code_column, code_groups, match_groups
 from glmmjax._inputs import check_choice, check_weights, complete_rows, input_values, read_input
 from glmmjax._rank import dependent_columns
@@ -33,6 +33,10 @@ from glmmjax._tokens import words
 from glmmjax.formula import Formula
 
 __all__ = ["Component", "Design", "Term", "build_design", "new_design", "take_rows"]
+
+MOST_TO_DROP_FROM = 1_000_000  # numbers in a matrix with as many columns as rows; beyond, it takes minutes
+FEWEST_NUMBERS = 10  # levels from which on a factor of numbers in text was probably not meant as one
+TEXT_NUMBERS = "text that holds numbers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,14 +238,19 @@ def _component(
     without_intercept: bool,
 ) -> tuple[Component, list[str]]:
     where = f"the formula {formula.text!r}"
+    if frame.n_rows**2 > MOST_TO_DROP_FROM:
+        used = used_columns(formula.fixed, frame.table, scope, where)
+        factors = {name: len(x.levels) for name in used if isinstance(x := frame.columns[name], Factor)}
+        _check_size(max(factors.values(), default=0), formula, frame, factors)
     X, coding = code(formula.fixed, frame, scope, where)
+    _check_size(X.shape[1], formula, frame, coding.levels)
     dependent = dependent_columns(X)
     reasons = _single_levels(coding) + [_reason(column, on, coding.columns) for column, on in dependent.items()]
     if reasons and rank_deficient == "raise":
         raise DataError(
             f"The columns of {where} are not independent: {'; '.join(reasons)}. Leave out what is redundant."
         )
-    notes = [f"Dropped from {where}: {reason}." for reason in reasons]
+    notes = _numbers_as_text(frame, coding.levels) + [f"Dropped from {where}: {reason}." for reason in reasons]
     left_out = [c for c, column in enumerate(coding.columns) if without_intercept and column == INTERCEPT]
     kept = [column for column in range(X.shape[1]) if column not in dependent and column not in left_out]
 
@@ -260,6 +269,37 @@ def _component(
         offsets=tuple(codings),
     )
     return component, notes
+
+
+def _check_size(columns: int, formula: Formula, frame: Frame, factors: Iterable[str]) -> None:
+    """Raise before any work where there are as many columns as rows, and more than can be sorted out at once."""
+    if columns >= frame.n_rows and columns * frame.n_rows > MOST_TO_DROP_FROM:
+        raise DataError(
+            f"The formula {formula.text!r} has {columns} columns for {frame.n_rows} rows: use fewer predictors, or a "
+            "random effect for a factor with so many levels. " + " ".join(_numbers_as_text(frame, factors))
+        )
+
+
+def _numbers_as_text(frame: Frame, factors: Iterable[str]) -> list[str]:
+    """A sentence for each factor of many levels all of which are numbers written as text."""
+    found = []
+    for name in factors:
+        column = frame.columns[name]
+        levels = column.levels if isinstance(column, Factor) and not column.declared else ()
+        if len(levels) > FEWEST_NUMBERS and all(isinstance(level, str) and _is_number(level) for level in levels):
+            found.append(
+                f"The column {name!r} is {TEXT_NUMBERS}, taken as a factor with {len(levels)} levels: convert it with "
+                "astype(float) if they are measurements."
+            )
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _terms(formula: Formula, frame: Frame, scope: Scope) -> tuple[Term, ...]:

@@ -65,7 +65,7 @@ def ranef(fit: FormulaFit, cond_var: bool = False, component: str = "cond") -> A
         terms = [term for term in own if term.group == group]
         frames = [pd.DataFrame(term.b, index=list(term.levels), columns=list(term.columns)) for term in terms]
         modes[group] = pd.concat(frames, axis=1)
-        variances[group] = _block_diagonal([term.b_total_vcov(fit.vcov) for term in terms])
+        variances[group] = _block_diagonal([term.b_total_vcov(fit.known_vcov) for term in terms])
     return (modes, variances) if cond_var else modes
 
 

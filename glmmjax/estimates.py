@@ -58,9 +58,9 @@ class TermEstimate:
     def b_total_vcov(self, vcov: np.ndarray) -> np.ndarray:
         """The covariance (G, q, q) of the modes' error, ``b_vcov + J V J'``, for a covariance V of the parameters.
 
-        Parameters at a boundary, NaN in V, count as known.
+        Parameters at a boundary, zero in V, count as known.
         """
-        return self.b_vcov + np.einsum("gik,kl,gjl->gij", self.b_jacobian, np.nan_to_num(vcov), self.b_jacobian)
+        return self.b_vcov + np.einsum("gik,kl,gjl->gij", self.b_jacobian, vcov, self.b_jacobian)
 
 
 def parameter_names(design: Design, layout: Layout, family: Family) -> tuple[str, ...]:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from glmmjax._arguments import by_name, check_flags, numbers
-from glmmjax._errors import ArgumentError, ResponseError, did_you_mean
+from glmmjax._errors import ArgumentError, DataError, FormulaError, ResponseError, did_you_mean
 from glmmjax._rank import dependent_columns
 from glmmjax.constraints import constrain
 from glmmjax.control import Control, checked_control
 from glmmjax.covariance import Covariance
-from glmmjax.design import Design, build_design
+from glmmjax.degenerate import has_scale, informative, is_constant
+from glmmjax.design import TEXT_NUMBERS, Design, build_design
 from glmmjax.estimates import parameter_names, term_estimates, term_label
 from glmmjax.families import Family, cumulative, resolve_family, zero_inflated
 from glmmjax.formula import Formula, parse_formula
@@ -26,7 +27,7 @@ from glmmjax.restricted import solve_restricted
 from glmmjax.solving import placed, solve
 from glmmjax.start import orthonormal_scale, start_values
 from glmmjax.surroundings import read_surroundings
-from glmmjax.verdict import judge
+from glmmjax.verdict import judge, warn_unless_good
 
 
 def glmm(
@@ -83,7 +84,10 @@ def glmm(
     Raises:
         FormulaError, DataError, FamilyError, ResponseError, ArgumentError: what is wrong, where, and the remedy.
 
-    A fit that did not converge, is singular or separated does not raise: it says so in ``fit.status``.
+    Warns:
+        GlmmjaxWarning: the fit did not converge, is separated or not identified; see ``Control(warn=)``.
+
+    Such a fit does not raise, and neither does one at a boundary: ``fit.status`` says what it is.
 
     Source: Kristensen et al. (2016), J. Stat. Softw. 70(5); parameterizations as in glmmTMB (Brooks et al. 2017).
 
@@ -102,7 +106,9 @@ def glmm(
     options = Options(
         checked_control(control), reml, priors, by_name("start", start), by_name("fixed", fixed), covariances
     )
-    return fit_formulas(formulas, data, resolve_family(family), inputs, options, began)
+    fit = fit_formulas(formulas, data, resolve_family(family), inputs, options, began)
+    warn_unless_good(fit.verdict, options.control.warn)
+    return fit
 
 
 _ARGUMENTS = [name for name in glmm.__kwdefaults__ or {}] + ["formula", "data", "family"]
@@ -147,6 +153,9 @@ def clmm(
         FamilyError: an unknown link or threshold, or thresholds that so few categories cannot have.
         FormulaError, DataError, ResponseError, ArgumentError: as for :func:`glmm`.
 
+    Warns:
+        GlmmjaxWarning: as :func:`glmm`.
+
     Source: Christensen (2018), Cumulative link models for ordinal regression with the R package ordinal.
 
     >>> from glmmjax import clmm, datasets
@@ -163,7 +172,9 @@ def clmm(
     options = Options(
         checked_control(control), False, priors, by_name("start", start), by_name("fixed", fixed), covariances
     )
-    return fit_formulas(formulas, data, cumulative(link, threshold), inputs, options, began)
+    fit = fit_formulas(formulas, data, cumulative(link, threshold), inputs, options, began)
+    warn_unless_good(fit.verdict, options.control.warn)
+    return fit
 
 
 _CLMM_ARGUMENTS = [name for name in clmm.__kwdefaults__ or {}] + ["formula", "data", "link", "threshold"]
@@ -188,8 +199,9 @@ def fit_formulas(
         rank_deficient=options.control.rank_deficient,
     )
     design, family = bind(design, family)
-    check_response(design, family)
-    return fit_design(design, family, replace(options, fixed={**fixed, **options.fixed}), began)
+    options = replace(options, fixed={**fixed, **options.fixed})
+    check_response(design, family, options.fixed)
+    return fit_design(design, family, options, began)
 
 
 def read_formulas(texts: Mapping[str, str], family: Family) -> tuple[dict[str, Formula], Family, dict[str, Any]]:
@@ -282,9 +294,18 @@ def _check_thresholds(design: Design) -> None:
         )
 
 
-def check_response(design: Design, family: Family) -> None:
-    """Raise where the response is outside the support of the family, or an effect is not identified."""
+def check_response(design: Design, family: Family, fixed: Mapping[str, Any]) -> None:
+    """Raise where no model of this form can be fitted to the response.
+
+    Raises:
+        ResponseError: it is outside the support of the family, the same number in every row, or as many effects as rows
+            take the place of its variation.
+        FormulaError: it is among its own predictors.
+        DataError: there are as many columns as rows, and a dispersion to be estimated besides.
+        ArgumentError: an effect that is the same for all thresholds is also there for each of them.
+    """
     _check_thresholds(design)
+    _check_predictors(design)
     inside = family.in_support(design.y, design.trials)
     if not np.all(inside):
         first = int(np.argmin(inside))
@@ -294,16 +315,53 @@ def check_response(design: Design, family: Family) -> None:
         )
     if family.zero_inflated and not family.has_zeros and not np.any(design.y != 0):
         raise ResponseError(f"{design.response_name} is zero in every row: there is nothing behind the hurdle.")
+    free = has_scale(family) and "disp" in design.components and estimates_dispersion(fixed)
+    if free and is_constant(design, family):
+        raise ResponseError(
+            f"{design.response_name} is {design.y[informative(design, family)][0]:g} in every row: there is no "
+            "variation to explain, and the likelihood has no maximum."
+        )
+    p, n = design.components["cond"].X.shape[1], int(np.sum(informative(design, family)))
+    if free and p >= n:
+        text = "".join(f" {note}" for note in design.notes if TEXT_NUMBERS in note)
+        raise DataError(
+            f"The formula {design.formulas['cond'].text!r} has {p} columns for {n} rows: they reproduce the response "
+            f"exactly, and nothing is left to estimate its dispersion from. Use fewer predictors.{text}"
+        )
     binary = family.response == "trials" and bool(np.all(design.trials == 1.0))
     constant = "disp" not in design.components or _is_constant(design.formulas["disp"].text)
-    if not (family.name == "gaussian" and constant) and not binary:
+    if not (family.name == "gaussian" and constant and free) and not binary and family.response != "categories":
         return
     for term in design.components["cond"].terms:
         if term.n_levels == len(design.y):
-            twin = "the response" if binary else "the residual"
+            twin = "the residual" if family.name == "gaussian" else "the response"
             raise ResponseError(
                 f"({term_label(term.columns, term.group)}): the factor has as many levels as there are rows, so its "
                 f"variance and that of {twin} cannot be told apart. Use a coarser grouping factor."
+            )
+
+
+def estimates_dispersion(fixed: Mapping[str, Any]) -> bool:
+    """Whether the rules of ``fixed`` leave something of the dispersion to estimate."""
+    rule = fixed.get("beta_disp")
+    if rule is None or rule is True:
+        return rule is None
+    try:
+        return not np.all(np.isfinite(np.asarray(rule, dtype=float)))
+    except (TypeError, ValueError):
+        return True  # a name or labels, which tie parameters
+
+
+def _check_predictors(design: Design) -> None:
+    """Raise where the response is a predictor of itself."""
+    name = design.response_name
+    for part in design.components.values():
+        fixed = [column for column in (*part.columns, *part.dropped) if name in column.split(":")]
+        effects = [f"({t.columns[-1]} | {t.group})" for t in part.terms if name in (*t.columns, *t.factors)]
+        if fixed or effects or name in part.coding.levels:
+            raise FormulaError(
+                f"The response {name!r} is a predictor of itself in {part.coding.where}: it explains all of itself. "
+                f"Leave {(fixed + effects or [name])[0]!r} out of the right-hand side."
             )
 
 

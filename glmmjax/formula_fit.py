@@ -22,6 +22,7 @@ from glmmjax.model import joint_model
 from glmmjax.result import Fit
 from glmmjax.solving import Problem
 from glmmjax.surroundings import Surroundings, warn_if_changed
+from glmmjax.verdict import warn_unless_good
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,6 +227,9 @@ class FormulaFit(Fit):
 
         Raises:
             DataError: the response has the wrong length.
+
+        Warns:
+            GlmmjaxWarning: as :func:`glmmjax.glmm`.
         """
         from glmmjax.fitting import bind, check_response, fit_design
 
@@ -243,8 +247,10 @@ class FormulaFit(Fit):
                 )
         else:
             design, family = bind(design, family)
-        check_response(design, family)
-        return fit_design(design, family, replace(self.options, start=self.estimates))
+        check_response(design, family, self.options.fixed)
+        fit = fit_design(design, family, replace(self.options, start=self.estimates))
+        warn_unless_good(fit.verdict, self.control.warn)
+        return fit
 
     def __repr__(self) -> str:
         return f"<glmmjax.Fit {self.formula!r}, {self.family.name}, llf {self.llf:.3f}, {self.status}>"
@@ -341,7 +347,7 @@ class FormulaFit(Fit):
     def random_report(self) -> tuple[Any, Any]:
         """The conditional modes (groups, effects) of each term, and their standard errors."""
         names = [term.label for term in self.terms]
-        se = [np.sqrt(np.einsum("gii->gi", term.b_total_vcov(self.vcov))) for term in self.terms]
+        se = [np.sqrt(np.einsum("gii->gi", term.b_total_vcov(self.known_vcov))) for term in self.terms]
         return dict(zip(names, (term.b for term in self.terms), strict=True)), dict(zip(names, se, strict=True))
 
 

@@ -18,6 +18,7 @@ from glmmjax.constraints import constrain
 from glmmjax.control import Control, checked_control
 from glmmjax.custom import LikelihoodSpec, joint_model, shape_of
 from glmmjax.detection import detect
+from glmmjax.endless import endless
 from glmmjax.grouping import choose_structure
 from glmmjax.hessians import Level, zeros
 from glmmjax.indices import check_indices
@@ -36,7 +37,7 @@ from glmmjax.promises import Promise, Storage, path_name, store
 from glmmjax.scrutiny import check_number, check_promise, check_start, name_weak_effects, warn_of_captured
 from glmmjax.solving import Problem, check_memory, solve
 from glmmjax.surroundings import read_surroundings, unchanged
-from glmmjax.verdict import judge_likelihood
+from glmmjax.verdict import judge_likelihood, warn_unless_good
 
 
 def fit(
@@ -83,7 +84,8 @@ def fit(
         ArgumentError, DataError: what is wrong with the likelihood at its start, where, and the remedy.
 
     Warns:
-        GlmmjaxWarning: the likelihood carries arrays with it that ought to be data.
+        GlmmjaxWarning: the likelihood carries arrays with it that ought to be data; or the fit did not converge or is
+            not identified, see ``Control(warn=)``.
 
     A fit that did not converge does not raise: ``fit.status`` says so.
 
@@ -124,7 +126,9 @@ def fit(
         start = to_numpy(storage.pack((random, border) if border else random)) if storage.size else ()
     spec = LikelihoodSpec(nll, storage, shape_of(outer, path_name), tuple(profile))
     with unchanged():
-        return _fit(spec, joint_model, outer, start, data, report, simulate, fixed, control, nobs, {}, began)
+        found = _fit(spec, joint_model, outer, start, data, report, simulate, fixed, control, nobs, {}, began)
+    warn_unless_good(found.verdict, control.warn)
+    return found
 
 
 def fit_observations(
@@ -202,7 +206,9 @@ def fit_observations(
     start = zeros(levels)
     found = {name: labels[name][0] for name in order}
     with unchanged():
-        return _fit(spec, observation_model, params, start, given, report, simulate, fixed, control, n, found, began)
+        result = _fit(spec, observation_model, params, start, given, report, simulate, fixed, control, n, found, began)
+    warn_unless_good(result.verdict, control.warn)
+    return result
 
 
 def _fit(
@@ -236,7 +242,8 @@ def _fit(
     if not np.isfinite(state.at.value):
         with double_precision():
             inner = _failed_search(problem, spec, flat)
-    verdict = judge_likelihood(state, directions, problem.names, inner)
+    runs_off = endless(problem, control, state, flat, directions)
+    verdict = judge_likelihood(state, directions, problem.names, inner, runs_off)
     with double_precision():
         estimates = to_numpy(spec.params.unflatten(state.flat))
         effects = to_numpy(spec.storage.unpack(state.at.modes)) if spec.storage.size else {}

@@ -30,6 +30,7 @@ from glmmjax.design import Component, new_design
 from glmmjax.families import Family, Given
 from glmmjax.formula import Bar, parse_formula
 from glmmjax.hessians import zeros
+from glmmjax.information import involves
 from glmmjax.layout import Layout, ModelData, beta_name
 from glmmjax.model import joint_model
 from glmmjax.programs import compiled
@@ -225,7 +226,8 @@ def variance(
     several = n_terms > 1
     if np.any(several):
         conditional[several] = _variance_of_several(fit, rows, slopes, several)
-    return np.sum((J @ np.nan_to_num(fit.vcov)) * J, axis=1) + conditional + new
+    of_parameters = np.where(involves(J, fit.verdict.lost), np.nan, np.sum((J @ fit.known_vcov) * J, axis=1))
+    return of_parameters + conditional + new
 
 
 def _variance_of_several(

@@ -64,7 +64,7 @@ def begin(layout: Layout, flat: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, 
     """
     p, modes = layout.reml, zeros(layout.structure.levels)
     own = np.any(T[:p] != 0.0, axis=0)
-    if np.linalg.matrix_rank(T[:p]) < p or np.any(T[p:, own] != 0.0):
+    if int(np.sum(own)) < p or np.any(T[p:, own] != 0.0):
         raise ArgumentError("fixed: with reml=True the fixed effects are integrated out, so none can be held or tied.")
     return flat[p:], (*modes, flat[:p, None]), T[p:, ~own]
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from glmmjax._arguments import check_flags
 from glmmjax._errors import ArgumentError, DataError, FitError, did_you_mean
+from glmmjax.constraints import n_free
 from glmmjax.control import Control
+from glmmjax.information import combination_errors
 from glmmjax.laplace import Marginal
 from glmmjax.solving import Problem, evaluate
 from glmmjax.verdict import Verdict
@@ -145,7 +147,7 @@ class Fit(ABC):
     @property
     def df(self) -> int:
         """The number of estimated parameters."""
-        return int(np.linalg.matrix_rank(self.directions)) if self.directions.size else 0
+        return int(n_free(self.directions))
 
     @property
     def df_resid(self) -> int:
@@ -286,8 +288,12 @@ class Fit(ABC):
 
     @property
     def known_vcov(self) -> np.ndarray:
-        """``vcov`` with parameters that are held or at a boundary counted as known."""
-        return np.nan_to_num(self.vcov)
+        """``vcov`` with parameters that are held, at a boundary or not identified counted as known."""
+        return self.verdict.known
+
+    def combination_errors(self, J: np.ndarray) -> np.ndarray:
+        """Standard errors (m,) of combinations J (m, k); see :func:`glmmjax.information.combination_errors`."""
+        return combination_errors(J, self.vcov, self.verdict.known, self.verdict.lost)
 
     def _series(self, values: np.ndarray) -> pd.Series:
         import pandas as pd

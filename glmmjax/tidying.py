@@ -186,14 +186,15 @@ def shape_estimates(fit: FormulaFit, level: float = 0.95) -> list[tuple[str, flo
     if shape is None:
         return found
     psi, where = fit.estimates["psi"], fit.positions("psi")
-    vcov = fit.vcov[np.ix_(where, where)]
     value = np.asarray(shape.natural(psi), dtype=float)
     steps = 1e-6 * np.eye(len(psi)) * np.maximum(np.abs(psi), 1.0)
     J = np.stack([(shape.natural(psi + h) - shape.natural(psi - h)) / (2.0 * np.sum(h)) for h in steps], axis=1)
-    se = _delta(J, vcov)
+    wide = np.zeros((len(value), len(fit.flat)))
+    wide[:, where] = J
+    se = fit.combination_errors(wide)
     half = normal_quantile(level)
     if len(value) == len(psi) and np.array_equal(J, np.diag(np.diag(J))):
-        reach = half * np.sqrt(np.diag(vcov))
+        reach = half * np.sqrt(np.diag(fit.vcov)[where])
         ends = np.sort([shape.natural(psi - reach), shape.natural(psi + reach)], axis=0)
     else:
         ends = np.array([value - half * se, value + half * se])
@@ -246,7 +247,7 @@ def _fixed_rows(fit: FormulaFit, component: str, half: float, exponentiate: bool
 def _spread_rows(fit: FormulaFit, term: TermEstimate, half: float) -> list[tuple[Any, ...]]:
     """Standard deviations and correlations of a term."""
     sd, r = term.sd, term.correlations
-    sd_se, r_se = _delta(term.sd_jacobian, fit.vcov), _delta(term.correlations_jacobian, fit.vcov)
+    sd_se, r_se = (fit.combination_errors(J) for J in (term.sd_jacobian, term.correlations_jacobian))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         spread = np.exp(half * sd_se / sd)
         t, t_se = r / np.sqrt(1.0 - r**2), r_se / (1.0 - r**2) ** 1.5
@@ -268,7 +269,7 @@ def _sigma(fit: FormulaFit, half: float) -> list[tuple[Any, ...]]:
 
 def _mode_rows(fit: FormulaFit, term: TermEstimate, half: float) -> list[tuple[Any, ...]]:
     """The conditional modes of a term, group by group."""
-    se = np.sqrt(np.diagonal(term.b_total_vcov(fit.vcov), axis1=1, axis2=2))
+    se = np.sqrt(np.diagonal(term.b_total_vcov(fit.known_vcov), axis1=1, axis2=2))
     return [
         _row("ran_vals", term, group, name, b, b_se, b - half * b_se, b + half * b_se)
         for group, modes, errors in zip(term.levels, term.b, se, strict=True)
@@ -280,14 +281,6 @@ def _row(
     effect: str, term: TermEstimate, group: Any, name: str, estimate: float, se: float, low: float, high: float
 ) -> tuple[Any, ...]:
     return (effect, term.component, term.group, group, name, estimate, se, np.nan, np.nan, low, high)
-
-
-def _delta(jacobian: np.ndarray, vcov: np.ndarray) -> np.ndarray:
-    """Standard errors ``sqrt(diag(J V J'))``; NaN for what depends on a parameter at a boundary, beyond rounding."""
-    jacobian = np.where(np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), axis=1, keepdims=True), jacobian, 0.0)
-    variance = np.einsum("ik,kl,il->i", jacobian, np.nan_to_num(vcov), jacobian)
-    unknown = (jacobian != 0.0) @ np.isnan(np.diag(vcov))
-    return np.sqrt(np.where(unknown, np.nan, variance))
 
 
 def _as_pandas(data: Any) -> pd.DataFrame:

@@ -108,7 +108,7 @@ def test_optimizers_agree(salamanders: pd.DataFrame, counts: gj.Fit, optimizer: 
 
 
 def test_an_iteration_limit_is_reported(salamanders: pd.DataFrame) -> None:
-    fit = gj.glmm(FORMULA, salamanders, "poisson", control=gj.Control(max_iter=2))
+    fit = gj.glmm(FORMULA, salamanders, "poisson", control=gj.Control(max_iter=2, warn=False))
     assert not fit.converged
     assert "iteration limit" in fit.status and "gradient too large" in fit.status
 
@@ -138,7 +138,8 @@ def test_an_interrupted_fit_says_so(salamanders: pd.DataFrame, counts: gj.Fit, m
             raise KeyboardInterrupt
 
     monkeypatch.setattr("glmmjax.solving._show", once)
-    fit = gj.glmm(FORMULA, salamanders, "poisson", control=gj.Control(progress=True))
+    with pytest.warns(gj.GlmmjaxWarning, match="stopped before"):
+        fit = gj.glmm(FORMULA, salamanders, "poisson", control=gj.Control(progress=True))
     assert not fit.converged and "stopped before" in fit.status
     assert fit.llf < counts.llf
 
@@ -153,7 +154,8 @@ def test_start_values_are_used_and_checked(salamanders: pd.DataFrame, counts: gj
 
 
 def test_a_start_outside_the_domain_is_a_status_not_a_fit(salamanders: pd.DataFrame) -> None:
-    fit = gj.glmm(FORMULA, salamanders, "poisson(identity)", start={"beta": [-5.0, 0.0, 0.0]})
+    with pytest.warns(gj.GlmmjaxWarning, match="not finite at the start"):
+        fit = gj.glmm(FORMULA, salamanders, "poisson(identity)", start={"beta": [-5.0, 0.0, 0.0]})
     assert not fit.converged and "not finite at the start" in fit.status
 
 

@@ -151,7 +151,8 @@ def test_effects_without_a_prior_are_named_in_the_status() -> None:
     def loose(p: Any, r: Any, d: Any) -> Any:
         return 0.5 * jnp.sum((d["y"] - p["mu"] - r["u"][0] - r["u"][1]) ** 2) + 0.5 * r["u"][2] ** 2
 
-    fit = gj.fit(loose, {"mu": 0.0}, U, {"y": Y})
+    with pytest.warns(gj.GlmmjaxWarning, match="not positive definite"):
+        fit = gj.fit(loose, {"mu": 0.0}, U, {"y": Y})
     assert not fit.converged and not fit.pd_hess
     assert "not positive definite" in fit.status and "u[0]" in fit.status and "u[1]" in fit.status
     assert np.all(np.isnan(fit.bse))
@@ -161,7 +162,7 @@ def test_parameters_that_are_not_identified_are_named() -> None:
     def twins(p: Any, r: Any, d: Any) -> Any:
         return spring({"mu": p["a"] + p["b"]}, r, d) + 0.5 * (p["c"] - 1.0) ** 2
 
-    fit = gj.fit(twins, {"a": 0.0, "b": 0.0, "c": 0.0}, U, {"y": Y})
+    fit = gj.fit(twins, {"a": 0.0, "b": 0.0, "c": 0.0}, U, {"y": Y}, control=gj.Control(warn=False))
     assert not fit.pd_hess and "standard errors are not available" in fit.status
     assert "a and b" in fit.status and "c" not in fit.status.split(" in ")[-1]
 

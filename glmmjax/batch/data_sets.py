@@ -58,7 +58,7 @@ def data_batches(
                 ),
                 family,
             )
-            check_response(design, bound)
+            check_response(design, bound, options.fixed)
             layout, arrays = lay_out(
                 design,
                 bound,

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from glmmjax.constraints import n_free
 from glmmjax.design import Design
 from glmmjax.hessians import zeros
 from glmmjax.layout import Arrangement, Layout, ModelData, group_counts, room_for_distinct
@@ -117,7 +118,7 @@ class DataLanes(Lanes):
 
     @property
     def df(self) -> np.ndarray:
-        return np.linalg.matrix_rank(np.stack(self.moves))
+        return n_free(np.stack(self.moves))
 
     def n_groups(self, lanes: np.ndarray) -> np.ndarray:
         return np.array([group_counts(self.designs[lane], self.layout) for lane in lanes], dtype=int)
@@ -225,7 +226,7 @@ class ResponseLanes(Lanes):
 
     @property
     def df(self) -> np.ndarray:
-        return np.full(self.size, np.linalg.matrix_rank(self.T))
+        return np.full(self.size, n_free(self.T))
 
     def n_groups(self, lanes: np.ndarray) -> np.ndarray:
         own = np.array(group_counts(self.common, self.layout), dtype=int)

@@ -16,10 +16,11 @@ from glmmjax._response import MOST_CATEGORIES, nearly_whole
 from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, mark, unfit_batch
 from glmmjax.batch.lanes import LANES_AT_ONCE, Responses, response_lanes
 from glmmjax.batch.starts import lane_starts
+from glmmjax.degenerate import has_scale, is_constant
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names
 from glmmjax.families import Family
-from glmmjax.fitting import bind, check_response, read_formulas
+from glmmjax.fitting import bind, check_response, estimates_dispersion, read_formulas
 from glmmjax.formula_fit import Options
 from glmmjax.layout import arrange, bucket, lay_out
 from glmmjax.start import orthonormal_scale
@@ -88,13 +89,13 @@ def prepare_responses(
     design: Design, family: Family, responses: Responses, keys: tuple[Any, ...], options: Options
 ) -> Batch:
     """Look over the responses of a design, and lay them out."""
-    problems, log_base, nobs, marks = _look_over(design, family, responses)
+    problems, log_base, nobs, marks = _look_over(design, family, responses, options)
     good = np.array([i not in problems for i in range(responses.size)])
     some = int(np.argmax(good))
     y, trials, weights = responses.lane(some)
     first = replace(design, y=y, trials=trials, weights=weights)
     if np.any(good):
-        check_response(first, family)
+        check_response(first, family, options.fixed)
     layout, template = lay_out(
         first, family, options.control.structure, options.covariances, options.priors, options.reml, in_runs=True
     )
@@ -304,10 +305,11 @@ def checked_keys(keys: Sequence[Any] | None, m: int) -> tuple[Any, ...]:
 
 
 def _look_over(
-    design: Design, family: Family, responses: Responses
+    design: Design, family: Family, responses: Responses, options: Options
 ) -> tuple[dict[int, str], np.ndarray, np.ndarray, np.ndarray]:
     """Why lanes cannot be fitted, and for the others ``log_base``, the number of observations and the marks."""
     problems: dict[int, str] = {}
+    varies = has_scale(family) and estimates_dispersion(options.fixed) and not np.ptp(design.components["cond"].offset)
     log_base, nobs = np.full(responses.size, np.nan), np.zeros(responses.size, dtype=int)
     marks = np.full(responses.size, np.nan)
     for begin in range(0, responses.size, LANES_AT_ONCE):
@@ -330,4 +332,8 @@ def _look_over(
                 )
             elif family.zero_inflated and not family.has_zeros and not np.any(y[i] * weights[i]):
                 problems[int(lane)] = "zero in every row: there is nothing behind the hurdle"
+            elif varies and is_constant(replace(design, y=y[i], weights=weights[i]), family):
+                problems[int(lane)] = (
+                    f"{y[i, np.argmax(weights[i] > 0)]:g} in every row: there is no variation to explain"
+                )
     return problems, log_base, nobs, marks

@@ -8,12 +8,12 @@ import numpy as np
 
 from glmmjax._status import Outcome
 from glmmjax.batch.engine import LaneResults
-from glmmjax.batch.lanes import Lanes
+from glmmjax.batch.lanes import Lanes, ResponseLanes
+from glmmjax.ends import Runaway, can_run_off
 from glmmjax.laplace import Marginal
-from glmmjax.layout import beta_name
 from glmmjax.modes import Stats
 from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
-from glmmjax.verdict import SEPARATED_EFFECT, UNINFORMED, column_reach, judge
+from glmmjax.verdict import SUSPECT, UNINFORMED, judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,8 @@ def judge_lanes(lanes: Lanes, results: LaneResults, problems: dict[int, str], na
     if np.any(clean):
         looked_at = np.flatnonzero(clean)
         clean[looked_at], vcov[looked_at] = _sound(lanes, results, looked_at)
+    # lanes of one design share what the linear program finds, as far as their responses are at the same ends
+    seen: dict[bytes, Runaway | None] | None = {} if isinstance(lanes, ResponseLanes) else None
     for lane in np.flatnonzero(done & ~clean).tolist():
         verdict = judge(
             lanes.design(lane),
@@ -61,6 +63,7 @@ def judge_lanes(lanes: Lanes, results: LaneResults, problems: dict[int, str], na
             _least_variances(lanes, results.variances[lane]),
             lanes.directions(np.array([lane]))[0],
             names,
+            seen,
         )
         status[lane], converged[lane], vcov[lane] = verdict.status, verdict.converged, verdict.vcov
         singular[lane], separated[lane] = bool(verdict.singular), bool(verdict.separated)
@@ -70,23 +73,17 @@ def judge_lanes(lanes: Lanes, results: LaneResults, problems: dict[int, str], na
 def _sound(lanes: Lanes, results: LaneResults, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which of the chosen lanes have nothing that a closer look would find, and the covariances of those."""
     T = lanes.directions(chosen)
-    hessian = results.hessian[chosen]
-    reduced = np.swapaxes(T, 1, 2) @ hessian @ T
+    reduced = np.swapaxes(T, 1, 2) @ results.hessian[chosen] @ T
     fine = np.all(np.isfinite(reduced), axis=(1, 2))
     reduced = np.where(fine[:, None, None], reduced, np.eye(reduced.shape[1]))
     eigenvalues, V = np.linalg.eigh(reduced)
+    # with this much curvature in every direction no parameter is at the end of its range, and no estimate is infinite
     fine &= eigenvalues[:, 0] > LEAST_INFORMATION if eigenvalues.shape[1] else True
-    diagonal = np.abs(np.diagonal(hessian, axis1=1, axis2=2))
-    fine &= np.all(diagonal > LEAST_INFORMATION, axis=1)
+    columns = can_run_off(lanes.design(int(chosen[0])), lanes.layout, T[0])
+    if np.any(columns):
+        fine &= np.linalg.eigvalsh(reduced[:, columns][:, :, columns])[:, 0] > SUSPECT
     fine &= np.all(results.variances[chosen] < 1.0 - UNINFORMED, axis=1)
     fine &= np.all(np.any(T != 0.0, axis=2), axis=1)  # a parameter that is held is for the closer look
-    parts, first = lanes.design(int(chosen[0])).components, 0
-    for component in sorted(parts, key=beta_name):
-        X = parts[component].X
-        beta = results.flat[chosen, first : first + X.shape[1]]
-        first += X.shape[1]
-        if component != "disp":
-            fine &= np.all(np.abs(beta) * column_reach(X) <= SEPARATED_EFFECT, axis=1)
     with np.errstate(all="ignore"):
         root = T @ (V / np.sqrt(eigenvalues)[:, None, :])
     return fine, np.where(fine[:, None, None], root @ np.swapaxes(root, 1, 2), np.nan)

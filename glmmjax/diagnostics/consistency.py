@@ -21,6 +21,7 @@ from glmmjax._arguments import whole
 from glmmjax._errors import ArgumentError, FitError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._types import Array, Data, Random
+from glmmjax.constraints import n_free
 from glmmjax.formula_fit import FormulaFit
 from glmmjax.joint import JointModel
 from glmmjax.laplace import marginal_gradient
@@ -113,7 +114,7 @@ def consistency(fit: Fit, n: int = 100, seed: int = 0) -> Consistency:
     if not isinstance(fit, Fit):
         raise ArgumentError(f"consistency: a fit is needed, not {type(fit).__name__}.")
     seed = whole("consistency: seed", seed, least=0)
-    k = int(np.linalg.matrix_rank(fit.directions))
+    k = int(n_free(fit.directions))
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n <= k + 1:
         raise ArgumentError(f"consistency: n must be a whole number above {k + 1}, not {n!r}.")
     with double_precision():

@@ -139,8 +139,7 @@ def _interval(fit: Fit, level: float, method: str, asked: Any) -> tuple[str, flo
     of_tidy = isinstance(asked, str) and asked not in fit.parameter_names and isinstance(fit, FormulaFit)
     if method == "wald" and not of_tidy:
         name, c = combination(fit, asked)
-        estimate, used = float(c @ fit.flat), c != 0.0
-        error = np.sqrt(c[used] @ fit.vcov[np.ix_(used, used)] @ c[used])
+        estimate, error = float(c @ fit.flat), float(fit.combination_errors(c[None])[0])
         return name, estimate - half * error, estimate + half * error
     if fit.no_profile and method != "wald":
         raise ArgumentError(f"profile: {fit.no_profile}.")

@@ -13,6 +13,7 @@ import numpy as np
 from glmmjax._arguments import check_flags
 from glmmjax._errors import ArgumentError, FitError
 from glmmjax._precision import double_precision
+from glmmjax.constraints import n_free
 from glmmjax.custom import shape_of
 from glmmjax.hessians import as_matrix
 from glmmjax.inference.delta import bias_corrected, delta_method
@@ -153,7 +154,7 @@ def _joint_precision(fit: Fit) -> pd.DataFrame:
 def _free(fit: Fit) -> tuple[np.ndarray, list[str]]:
     """The map (k, r) from the parameters that were estimated to all of them, and the names of the former."""
     T, names = fit.directions, np.array(fit.parameter_names, dtype=object)
-    if T.shape == (len(names),) * 2 and np.linalg.matrix_rank(T) == len(names):
+    if T.shape == (len(names),) * 2 and n_free(T) == len(names):
         return np.eye(len(names)), list(names)
     moves = [column != 0.0 for column in T.T if np.any(column)]  # zeros and ones; see glmmjax.constraints
     M = np.stack(moves, axis=1).astype(float) if moves else np.zeros((len(names), 0))

@@ -369,10 +369,10 @@ def judge_likelihood(
         sentences += (
             [f"not identifiable, or not a minimum, in {' and '.join(np.array(names)[weak])}"] if len(weak) else []
         )
-    unidentified = tuple(f"the likelihood does not change any more as {names[i]} goes to {endless[i]}" for i in endless)
-    sentences += [f"not identifiable: {finding}" for finding in unidentified]
+    singular = tuple(f"the likelihood does not change any more as {names[i]} goes to {endless[i]}" for i in endless)
+    sentences += [f"boundary (singular) fit: {finding}" for finding in singular]
     converged = outcome == Outcome.CONVERGED
-    return Verdict("; ".join(sentences), converged, positive, (), (), vcov, known, lost, unidentified)
+    return Verdict("; ".join(sentences), converged, positive, singular, (), vcov, known, lost)
 
 
 def scaled_covariance(hessian: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:

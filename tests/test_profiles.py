@@ -107,7 +107,7 @@ def test_a_coefficient_at_infinity_has_the_limit_that_the_likelihood_gives() -> 
 
     exact = optimize.brentq(lambda slope: profiled(slope) - 10 * np.log(2.0) - 0.5 * Z**2, 0.0, 5.0)
     for unit in (1.0, 1e-4, -1.0):
-        fit = gj.glmm("b ~ x", {"b": b, "x": unit * x}, "binomial")
+        fit = gj.glmm("b ~ x", {"b": b, "x": unit * x}, "binomial", control=gj.Control(warn=False))
         for method in ("uniroot", "profile"):
             found = np.sort(unit * fit.conf_int(method=method, parameters=["x"]).to_numpy()[0])
             assert found[0] == pytest.approx(exact, rel=1e-4) and found[1] == np.inf

@@ -76,8 +76,8 @@ def glmm(
             data that are separated; see :func:`glmmjax.priors.read_priors`. The fit maximizes the penalized likelihood;
             ``fit.llf`` is without, ``fit.log_prior`` is the logarithm of the prior.
         start: start values by name: "beta", "beta_disp", "beta_zi", "psi", "theta"; unconstrained scale.
-        fixed: parameters that are not estimated, by the same names: numbers to hold them at (NaN where free), ``True``
-            to hold them where they start, or :func:`glmmjax.tied` labels.
+        fixed: parameters that are not estimated, by the same names: finite numbers to hold them at (NaN where free),
+            ``True`` to hold them where they start, True and False to hold some, or :func:`glmmjax.tied` labels.
         covariances: covariance structures of your own by the name that the formula uses, ``mine(0 + x | g)``.
         control: a :class:`Control`.
 

@@ -19,6 +19,7 @@ from glmmjax.design import Design
 from glmmjax.formula_fit import FormulaFit
 from glmmjax.layout import lay_out
 from glmmjax.model import factors
+from glmmjax.nesting import not_nested, same_priors
 from glmmjax.result import check_level
 
 if TYPE_CHECKING:
@@ -249,6 +250,11 @@ def _read_test(fit: FormulaFit, test: Any, params: Mapping[str, Any]) -> Test:
         same = np.array_equal(test.design.rows, fit.design.rows) and np.array_equal(test.design.y, fit.design.y)
         if not same or test.df >= fit.df:
             raise ArgumentError("power: test= must be the fit of a smaller model to the same rows of the same data.")
+        reason = not_nested(test.family, fit.family)
+        if not same_priors(test.options.priors, fit.options.priors):
+            reason = "the two have different priors"
+        if reason:
+            raise ArgumentError(f"power: test= must be the fit of a special case of the model: {reason}.")
         return test
     if test is None:
         effects = [name for name in params if name in names]

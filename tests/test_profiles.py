@@ -37,7 +37,7 @@ def exact_nll(data: dict[str, np.ndarray], sd: float) -> float:
     return float(optimize.minimize_scalar(nll, bounds=(-5, 5), method="bounded", options={"xatol": 1e-11}).fun)
 
 
-@pytest.mark.parametrize("unit", [1.0, 1e-2, 1e3])
+@pytest.mark.parametrize("unit", [1.0, 1e-2, 10.0])
 def test_a_standard_deviation_of_zero_has_an_upper_limit(unit: float) -> None:
     data = one_way(0.9)
     fit = gj.glmm("y ~ 1 + (1 | g)", {**data, "y": unit * data["y"]})

@@ -210,7 +210,8 @@ def _shape(fit: FormulaFit, i: int, name: str) -> Quantity:
     others = [np.asarray(shape.natural(psi + step))[i] for j, step in enumerate(np.eye(len(psi))) if j != i]
     if any(abs(other - natural(psi[i])) > 0 for other in others):
         raise ArgumentError(
-            f"profile: {name} depends on several parameters: take these, {', '.join(fit.parameter_names)}."
+            f"profile: {name} depends on several parameters: ask for "
+            f"{', '.join(fit.parameter_names[k] for k in fit.positions('psi'))}."
         )
     return _linear(fit, name, _unit(fit, int(fit.positions("psi")[i])), natural, (True, True))
 

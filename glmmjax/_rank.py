@@ -8,6 +8,8 @@ import numpy as np
 # predictor is lost in its rounding. What the numbers' own rounding leaves outside is larger where they were stored in
 # single precision, or where a column is a small difference of large ones.
 TOLERANCE = 1e-10
+# The same share of what a constant leaves of the column: so a column far from zero is not taken for a constant.
+COLLINEAR = 2e-8
 ROUNDINGS = 16.0  # of the columns that may add up
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
 
@@ -17,7 +19,8 @@ def dependent_columns(X: np.ndarray, tolerance: float = TOLERANCE) -> dict[int, 
 
     `X` is (n, p), in any units: columns are compared at unit length. An earlier column is kept and a later one goes, as
     in R. Dependent is what is left outside by the rounding of the numbers alone, ``year + I(year**2)`` and ``x + 1e8``
-    are not, however far from zero: R's `lm` takes anything below 1e-7. A column of zeros depends on none.
+    are not, however far from zero, nor is a combination with noise of more than 2e-8 of its spread. A column of zeros
+    depends on none.
 
     >>> dependent_columns(np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0]]))
     {1: (0,)}
@@ -32,6 +35,8 @@ def dependent_columns(X: np.ndarray, tolerance: float = TOLERANCE) -> dict[int, 
         return {}
     rounding = np.array([_precision(column) for column in X.T])
     R = np.asarray(np.linalg.qr(scaled, mode="r"))
+    # where the first column is a constant, what it leaves of another is the rest of that one's column of R
+    spread = np.linalg.norm(R[1:] if p and np.ptp(scaled[:, 0]) == 0.0 else R, axis=0)
     kept: list[int] = []
     basis = np.empty((R.shape[0], 0))
     dependent: dict[int, tuple[int, ...]] = {}
@@ -42,7 +47,7 @@ def dependent_columns(X: np.ndarray, tolerance: float = TOLERANCE) -> dict[int, 
         length = np.linalg.norm(outside)
         share = np.linalg.lstsq(R[:, kept], R[:, column], rcond=None)[0]
         noise = ROUNDINGS * (rounding[column] + np.abs(share) @ rounding[kept])
-        if length > max(tolerance, noise):
+        if length > max(tolerance, noise, COLLINEAR * spread[column]):
             kept.append(column)
             basis = np.column_stack([basis, outside / length])
         else:

@@ -229,6 +229,17 @@ def test_a_boundary_in_one_component_leaves_the_others_their_errors() -> None:
     assert np.isfinite(fit.bse.iloc[:2]).all() and np.isnan(fit.bse["disp:f[T.b]"])
 
 
+def test_restricted_likelihood_at_a_boundary_has_the_errors_of_least_squares() -> None:
+    rng = np.random.default_rng(15)
+    g, x, y = np.repeat(np.arange(10), 6), rng.normal(size=60), rng.normal(size=60)
+    y -= np.array([y[g == k].mean() for k in range(10)])[g]
+    fit = gj.glmm("y ~ x + (1 | g)", {"y": y, "x": x, "g": g}, reml=True)
+    assert "the standard deviation of (1 | g) is zero" in fit.status
+    M = np.column_stack([np.ones(60), x])
+    rest = y - M @ np.linalg.lstsq(M, y, rcond=None)[0]
+    np.testing.assert_allclose(fit.bse, np.sqrt(rest @ rest / 58 * np.diag(np.linalg.inv(M.T @ M))), rtol=1e-5)
+
+
 def test_a_fit_that_ran_into_the_limit_of_its_link_says_so() -> None:
     """Groups that are all ones have no mode below a mean of one unless their variance is small."""
     rng = np.random.default_rng(1)

@@ -14,6 +14,7 @@ from glmmjax._errors import ArgumentError, DataError, FormulaError, ResponseErro
 from glmmjax._rank import dependent_columns
 from glmmjax.constraints import constrain
 from glmmjax.control import Control, checked_control
+from glmmjax.coordinates import coordinates, orthonormal_scale
 from glmmjax.covariance import Covariance
 from glmmjax.degenerate import has_scale, informative, is_constant
 from glmmjax.design import TEXT_NUMBERS, Design, build_design
@@ -21,11 +22,12 @@ from glmmjax.estimates import parameter_names, term_estimates, term_label
 from glmmjax.families import Family, cumulative, resolve_family, zero_inflated
 from glmmjax.formula import Formula, parse_formula
 from glmmjax.formula_fit import FormulaFit, Options, formula_problem, own_parts
-from glmmjax.layout import beta_name, group_counts, lay_out
+from glmmjax.interior import Interior
+from glmmjax.layout import group_counts, lay_out
 from glmmjax.model import log_prior_density
 from glmmjax.restricted import solve_restricted
 from glmmjax.solving import placed, solve
-from glmmjax.start import orthonormal_scale, start_values
+from glmmjax.start import start_values
 from glmmjax.surroundings import read_surroundings
 from glmmjax.verdict import judge, warn_unless_good
 
@@ -372,12 +374,14 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
     layout, data = lay_out(design, family, control.structure, options.covariances, options.priors, options.reml)
     data = placed(data, layout.structure, control)
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
-    blocks = {beta_name(name): S for name, S in scale.items()}
-    params = _checked_start(start_values(design, family, layout, scale), options.start)
+    plain, unit = start_values(design, family, layout, scale)
+    params = {**plain, **checked_start(plain, options.start)}
     names = sorted(params)
     fixed = {**held, **options.fixed}
     flat, free = constrain({name: params[name] for name in names}, fixed)
-    T = free if fixed else block_diagonal([blocks.get(name, np.eye(len(params[name]))) for name in names])
+    T = coordinates(design, layout, params, scale, free if fixed else None).in_unit(unit)
+    if options.start:
+        flat = Interior(design, family, layout, plain).move(flat, T)
     labels = parameter_names(design, layout, family)
     read = read_surroundings(own_parts(family, options.covariances))
     prepared = time.perf_counter()
@@ -421,22 +425,18 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
     )
 
 
-def _checked_start(params: dict[str, np.ndarray], start: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
-    for name, value in (start or {}).items():
+def checked_start(params: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The start values that were given, by the names of ``params``.
+
+    Raises:
+        ArgumentError: an unknown name, a wrong number of values, or one that is not finite.
+    """
+    found = {}
+    for name, value in start.items():
         if name not in params:
             raise ArgumentError(f"start: no parameters are called {name!r}. {did_you_mean(name, params)}")
         given = numbers(f"start[{name!r}]", value).reshape(-1)
         if given.shape != params[name].shape or not np.all(np.isfinite(given)):
             raise ArgumentError(f"start[{name!r}] must be {len(params[name])} finite numbers, got {value!r}.")
-        params[name] = given
-    return params
-
-
-def block_diagonal(blocks: list[np.ndarray]) -> np.ndarray:
-    """The matrix with these on its diagonal."""
-    size = sum(len(block) for block in blocks)
-    T, start = np.zeros((size, size)), 0
-    for block in blocks:
-        T[start : start + len(block), start : start + len(block)] = block
-        start += len(block)
-    return T
+        found[name] = given
+    return found

@@ -17,6 +17,7 @@ from glmmjax.design import Design
 from glmmjax.estimates import TermEstimate
 from glmmjax.families import Family
 from glmmjax.hessians import zeros
+from glmmjax.interior import Interior
 from glmmjax.layout import Layout, ModelData, beta_name, lay_out
 from glmmjax.model import joint_model
 from glmmjax.result import Fit
@@ -314,7 +315,8 @@ class FormulaFit(Fit):
     def _problem(self) -> Problem:
         options = self.options
         layout, data = lay_out(self.design, self.family, options.control.structure, options.covariances, options.priors)
-        return formula_problem(layout, data, self.parameter_names)
+        problem = formula_problem(layout, data, self.parameter_names)
+        return replace(problem, inside=Interior(self.design, self.family, layout).move)
 
     @property
     def no_profile(self) -> str:

@@ -66,6 +66,7 @@ class JointModel:
         least_curvature: the least eigenvalue of the Hessian at the modes with which the approximation counts. Without
             log-concavity two modes can merge, where ``log |H|`` has a pole that would pass for a maximum.
         rows: the parts of ``expand`` where it is a sum over observations; its derivatives then cost less.
+        unit_free: whether its parameters come with coordinates that have no units; see :mod:`glmmjax.optimizer`.
 
     All functions are pure and can be traced. Two models are the same if their functions are.
     """
@@ -78,6 +79,7 @@ class JointModel:
     view: Callable[[Params, Random, Data], tuple[Params, Any, Data]]
     least_curvature: float = 0.0
     rows: RowForm | None = None
+    unit_free: bool = False
 
     def nll(self, params: Params, random: Random, data: Data) -> Array:
         """The joint negative log-likelihood f."""

@@ -148,7 +148,7 @@ def joint_model(layout: Layout) -> JointModel:
     least = LEAST_CURVATURE if "zi" in layout.random_components else 0.0
     form = RowForm(arguments, by_row, assembled)
     return JointModel(
-        form.expand, structure, lambda data: data.members, partial(unflatten, layout), report, view, least, form
+        form.expand, structure, lambda data: data.members, partial(unflatten, layout), report, view, least, form, True
     )
 
 

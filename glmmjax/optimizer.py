@@ -1,8 +1,10 @@
 """Outer minimization: a trust-region Newton method on the exact Hessian, jaxopt's quasi-Newton methods, SciPy's.
 
-All of them work in coordinates ``x`` with ``params = start + T x``: for a formula model T makes the columns of the
-fixed-effects matrices orthonormal, so that a step of one means the same in every direction; parameters that are held
-or tied are directions that T leaves out. Results are on the user's scale.
+All of them work in coordinates ``x`` with ``params = start + T x``. For a formula model T takes the units out: it makes
+the columns of the fixed-effects matrices orthonormal, and a step of one moves the linear predictor by about one
+residual standard deviation (:mod:`glmmjax.coordinates`). A likelihood of one's own has no such map: there every
+parameter is measured by its own curvature. Parameters that are held or tied are directions that T leaves out. Results
+are on the user's scale.
 """
 
 from __future__ import annotations
@@ -26,12 +28,17 @@ TOLERANCE = 1e-10
 MAX_ITERATIONS = 100
 FIRST_RADIUS = 2.0
 LARGEST_RADIUS = 1e3
+LARGEST_RADIUS_IN_ANY_UNIT = 1e100
 SMALLEST_RADIUS = 1e-9
 LONGEST_STRIDE = 16.0
 # A direction with less curvature has a standard error above 100 in units of the linear predictor or of a log standard
 # deviation: it leads to a boundary at infinity, and is followed until its gradient is small rather than its step.
 LEAST_INFORMATION = 1e-4
 ROUNDING = 1e-13
+# A smaller fall of the value is measured by the gradient, in which constants of the data do not round it away.
+UNSEEN = 1e-8
+# A squared Newton step in standard errors that does not get smaller from here on is made of rounding.
+SETTLED = 1e-8
 
 
 class NewtonState(NamedTuple):
@@ -77,7 +84,13 @@ def newton_start(flat: np.ndarray, modes: tuple[np.ndarray, ...]) -> NewtonState
 
 
 def newton_steps(
-    derivatives: Derivatives, T: Array, state: NewtonState, tolerance: Array, max_iter: Array, budget: Array
+    derivatives: Derivatives,
+    T: Array,
+    state: NewtonState,
+    tolerance: Array,
+    max_iter: Array,
+    budget: Array,
+    unit_free: bool,
 ) -> NewtonState:
     """The state after at most ``budget`` more evaluations."""
     stop = state.iterations + budget
@@ -85,24 +98,30 @@ def newton_steps(
     def unfinished(s: NewtonState) -> Array:
         return (s.outcome == Outcome.RUNNING) & (s.iterations < stop)
 
-    return jax.lax.while_loop(unfinished, lambda s: newton_step(derivatives, T, s, tolerance, max_iter), state)
+    return jax.lax.while_loop(
+        unfinished, lambda s: newton_step(derivatives, T, s, tolerance, max_iter, unit_free), state
+    )
 
 
 def newton_step(
-    derivatives: Derivatives, T: Array, state: NewtonState, tolerance: Array, max_iter: Array
+    derivatives: Derivatives, T: Array, state: NewtonState, tolerance: Array, max_iter: Array, unit_free: bool
 ) -> NewtonState:
     """Evaluate at the proposed step, accept it or not, propose the next one.
 
     Directions of negative curvature are followed downhill (the eigenvalues enter with their absolute value). Where a
     step gains more than the quadratic model promised, as when a variance goes to zero on its log scale, the next one is
-    lengthened.
+    lengthened. ``unit_free`` says whether a step of one along a column of T means the same whatever the units.
     """
     trial = state.flat + state.step
     ahead = tuple(u + j @ state.step for u, j in zip(state.at.modes, state.at.modes_jacobian, strict=True))
     new = derivatives(trial, ahead, state)
     first = jnp.isinf(state.at.value)
-    gain = jnp.where(first, state.promised, state.at.value - new.value)
-    slack = ROUNDING * (1.0 + jnp.abs(new.value))
+    size_of_value = 1.0 + jnp.abs(new.value)
+    slack = ROUNDING * size_of_value
+    seen = state.at.value - new.value
+    felt = -0.5 * jnp.dot(state.at.gradient + new.gradient, state.step)  # the trapezoid rule
+    unseen = jnp.maximum(jnp.abs(seen), state.promised) < UNSEEN * size_of_value
+    gain = jnp.where(first, state.promised, jnp.where(unseen, felt, seen))
     finite = jnp.isfinite(new.value) & jnp.all(jnp.isfinite(new.gradient)) & jnp.all(jnp.isfinite(new.hessian))
     accept = finite & (gain > -slack)
     ratio = jnp.where(accept, (gain + slack) / (state.promised + slack), 0.0)
@@ -112,31 +131,37 @@ def newton_step(
 
     g, H = T.T @ at.gradient, T.T @ at.hessian @ T
     H = jnp.where(jnp.isfinite(H), H, 0.0)
-    eigenvalues, V = jnp.linalg.eigh(H)
-    slope = V.T @ g
+    size, least, longest = jnp.ones_like(g), LEAST_INFORMATION, LARGEST_RADIUS
+    if not unit_free:
+        own = jnp.sqrt(jnp.abs(jnp.diag(H)))
+        size, least, longest = jnp.where(own > 0.0, own, 1.0), 0.0, LARGEST_RADIUS_IN_ANY_UNIT
+    eigenvalues, V = jnp.linalg.eigh(H / jnp.outer(size, size))
+    slope = V.T @ (g / size)
     curvature = jnp.maximum(jnp.abs(eigenvalues), 1e-13 * jnp.max(jnp.abs(eigenvalues), initial=0.0) + 1e-300)
     newton = -slope / curvature
-    decrement = jnp.sum(slope**2 / jnp.maximum(curvature, LEAST_INFORMATION))
+    decrement = jnp.sum(slope**2 / jnp.maximum(curvature, least))
 
     tried = state.length
     radius = jnp.where(ratio < 0.25, 0.25 * jnp.minimum(tried, state.radius), state.radius)
     radius = jnp.where((ratio > 0.75) & (tried > 0.9 * state.radius), jnp.maximum(radius, 2.0 * tried), radius)
-    radius = jnp.where(first, FIRST_RADIUS, jnp.minimum(radius, LARGEST_RADIUS))
+    radius = jnp.where(first, FIRST_RADIUS, jnp.minimum(radius, longest))
     outrun = (ratio > 1.1) | ((state.stride > 1.0) & (ratio > 0.1))
     stride = jnp.where(~first & outrun, jnp.minimum(2.0 * state.stride, LONGEST_STRIDE), 1.0)
     strides = newton * jnp.where(jnp.abs(newton) > 0.5 * jnp.max(jnp.abs(newton), initial=0.0), stride, 1.0)
-    scaled = strides * jnp.minimum(1.0, radius / jnp.maximum(jnp.linalg.norm(strides), 1e-300))
+    step = (V @ strides) / size
+    cut = jnp.minimum(1.0, radius / jnp.maximum(jnp.linalg.norm(step), 1e-300))
+    scaled = strides * cut
     promised = -(jnp.dot(slope, scaled) + 0.5 * jnp.sum(curvature * jnp.minimum(scaled**2, jnp.abs(scaled * newton))))
 
     iterations = state.iterations + 1
     outcome = jnp.where(iterations >= max_iter, Outcome.MAX_ITERATIONS, Outcome.RUNNING)
     outcome = jnp.where(radius < SMALLEST_RADIUS, Outcome.NO_PROGRESS, outcome)
-    # A fall in the objective that is lost in its rounding cannot be pursued.
-    small = jnp.maximum(tolerance, ROUNDING * jnp.abs(at.value))
-    outcome = jnp.where(accept & (decrement < small), Outcome.CONVERGED, outcome)
+    # what the last step left should be about its square
+    settled = (decrement < SETTLED) & (decrement > 0.5 * state.promised) & ~first
+    outcome = jnp.where(accept & ((decrement < tolerance) | settled), Outcome.CONVERGED, outcome)
     outcome = jnp.where(first & ~finite, Outcome.START_NOT_FINITE, outcome)
-    length = jnp.linalg.norm(scaled)
-    return NewtonState(flat, at, T @ (V @ scaled), length, promised, radius, stride, outcome, iterations)
+    length = cut * jnp.linalg.norm(step)
+    return NewtonState(flat, at, T @ (cut * step), length, promised, radius, stride, outcome, iterations)
 
 
 def updated_hessian(B: Array, step: Array, change: Array) -> Array:

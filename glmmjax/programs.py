@@ -62,7 +62,7 @@ def newton_program(
         without = new._replace(hessian=hessian, modes_jacobian=last.at.modes_jacobian)
         return jax.tree.map(lambda a, b: jnp.where(exact, a, b), new, without)
 
-    state = newton_steps(derivatives, T, state, tolerance, max_iter, budget)
+    state = newton_steps(derivatives, T, state, tolerance, max_iter, budget, model.unit_free)
 
     def report(flat: Array) -> Any:
         return model.report(model.unflatten(flat, data), data)

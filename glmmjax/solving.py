@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -31,12 +32,14 @@ class Problem:
         data: a pytree of NumPy arrays.
         modes: where the first search for the modes begins.
         names: a name for every flat parameter.
+        inside: moves a start (k,) along directions T (k, r) away from boundaries, where an optimizer would stay.
     """
 
     source: Source
     data: Data
     modes: Random
     names: tuple[str, ...]
+    inside: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     @property
     def model(self) -> JointModel:
@@ -69,6 +72,7 @@ def solve(problem: Problem, control: Control, flat: np.ndarray, T: np.ndarray, m
         data = placed(problem.data, structure, control)
         modes = problem.modes if modes is None else modes
         compile_time = 0.0
+        flat = flat if problem.inside is None else problem.inside(flat, T)
         if control.optimizer != "newton":
             flat, compile_time = _quasi_newton(problem, control, flat, T, modes, data)
         state = newton_start(flat, modes)

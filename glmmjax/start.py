@@ -15,9 +15,10 @@ import numpy as np
 
 from glmmjax._links import Link
 from glmmjax._special import NUMPY
-from glmmjax.design import Design
+from glmmjax.coordinates import PURE, centering, far_columns, moved, residual_unit
+from glmmjax.design import Design, Term
 from glmmjax.families import Family, binomial
-from glmmjax.layout import Layout, beta_name
+from glmmjax.layout import Layout, TermLayout, beta_name
 from glmmjax.start_variances import Working, em
 
 IRLS_STEPS = 8
@@ -47,8 +48,16 @@ def constant_predictor(X: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(X, np.ones(len(X)), rcond=None)[0]
 
 
-def start_values(design: Design, family: Family, layout: Layout, scale: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Start values of all parameters, by name; ``scale`` has the matrix of :func:`orthonormal_scale` per component."""
+class Start(NamedTuple):
+    """Start values of all parameters by name, and the residual standard deviation of :func:`residual_unit`."""
+
+    params: dict[str, np.ndarray]
+    unit: float
+
+
+def start_values(design: Design, family: Family, layout: Layout, scale: dict[str, np.ndarray]) -> Start:
+    """Start values; ``scale`` has the matrix of :func:`glmmjax.coordinates.orthonormal_scale` per component."""
+    unit = 1.0
     params = {beta_name(c): np.zeros(part.X.shape[1]) for c, part in design.components.items()}
     Sigmas = [PLAIN_VARIANCE.get(placed.component, OTHER_VARIANCE) * np.eye(placed.width) for placed in layout.terms]
     if family.shape is not None:
@@ -62,6 +71,7 @@ def start_values(design: Design, family: Family, layout: Layout, scale: dict[str
             middle = np.asarray(family.start_mu(design.y, design.trials), dtype=float)
             used = replace(used, y=middle, trials=np.ones_like(middle))
         working = _irls(used, family, scale["cond"])
+        unit = float(residual_unit(family.link, working.residual, used.weights))
         params["beta"] = working.beta
         psi = () if family.shape is None else tuple(family.shape.natural(params["psi"]))
         own, phi = em(used, layout, family, working.alone(used), psi)
@@ -69,9 +79,15 @@ def start_values(design: Design, family: Family, layout: Layout, scale: dict[str
             Sigmas[t] = Sigma[0]
         if family.has_dispersion:
             params["beta_disp"] = constant_predictor(design.components["disp"].X) * np.log(phi)
-    parts = [placed.covariance.start(Sigma) for placed, Sigma in zip(layout.terms, Sigmas, strict=True)]
+    parts = [start_theta(*each) for each in zip(layout.terms, design.terms, Sigmas, strict=True)]
     params["theta"] = np.concatenate(parts) if parts else np.zeros(0)
-    return params
+    return Start(params, unit)
+
+
+def start_theta(placed: TermLayout, of: tuple[str, Term], Sigma: np.ndarray) -> np.ndarray:
+    """The theta of a term whose effects have the covariance Sigma, where slopes that are far from zero are centered."""
+    theta = placed.covariance.start(Sigma)
+    return moved(theta, centering(of[1])) if far_columns(placed, of[1]) else theta
 
 
 def _where_not_zero(design: Design) -> Design:
@@ -85,19 +101,6 @@ def _zero_start(design: Design, T: np.ndarray) -> np.ndarray:
     part = replace(design.components["zi"], terms=())
     logistic = replace(design, y=zero, trials=np.ones_like(zero), components={"cond": part})
     return np.clip(_irls(logistic, binomial(None), T).beta, -LARGEST_START, LARGEST_START)
-
-
-def orthonormal_scale(X: np.ndarray) -> np.ndarray:
-    """The upper-triangular T (p, p) for which the columns of ``X T`` are orthogonal with mean square one.
-
-    >>> X = np.column_stack([np.ones(4), [1.0, 2.0, 3.0, 4.0]])
-    >>> np.allclose((X @ orthonormal_scale(X)).T @ (X @ orthonormal_scale(X)), 4 * np.eye(2))
-    True
-    """
-    if X.shape[1] == 0:
-        return np.zeros((0, 0))
-    R = np.linalg.qr(X, mode="r")
-    return np.linalg.solve(R, np.eye(len(R))) * np.sqrt(len(X))
 
 
 def _irls(design: Design, family: Family, T: np.ndarray) -> _Working:
@@ -135,12 +138,16 @@ def _irls(design: Design, family: Family, T: np.ndarray) -> _Working:
             break
         change = np.max(np.abs(new.beta - current.beta), initial=0.0)
         current, mu, slope = new, new.mu, new.slope
-        if change < 0.1:  # what is left is about its square
+        if change < 0.1 * residual_unit(link, current.residual, design.weights):  # what is left is about its square
             break
     return current._replace(beta=T @ current.beta)
 
 
 def slope_of(link: Link, eta: np.ndarray) -> np.ndarray:
     """``dmu / deta`` by a central difference: these are only start values."""
-    h = 1e-5 * (1.0 + np.abs(eta))
+    size = np.abs(eta)
+    if link.name in PURE:
+        h = 1e-5 * (1.0 + size)
+    else:  # in the unit of eta
+        h = 1e-5 * np.where(size > 0.0, size, np.max(size, initial=0.0) or 1.0)
     return (link.inverse(eta + h, NUMPY) - link.inverse(eta - h, NUMPY)) / (2.0 * h)

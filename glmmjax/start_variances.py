@@ -9,11 +9,13 @@ Arrays (m, ...) have a row for each of the m responses.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from glmmjax._errors import FamilyError
+from glmmjax.coordinates import centering, far_columns
 from glmmjax.design import Design, Term
 from glmmjax.families import Family, Given
 from glmmjax.layout import Layout
@@ -49,14 +51,19 @@ def em(
 ) -> tuple[dict[int, np.ndarray], np.ndarray]:
     """The covariance (m, q, q) of each term of the mean by its position, and phi (m,), after a few EM steps.
 
-    The model of these steps is ``residual = sum_t z_t' b_t + error``.
+    The model of these steps is ``residual = sum_t z_t' b_t + error``, where slopes on predictors that are far from zero
+    are centered; see :func:`glmmjax.start.start_theta`.
 
     Args:
         psi: shape parameters of the family on their natural scale.
     """
     residual, weights = working.residual, working.weights
     phi = dispersion(family, working, psi, (working.slope * residual) ** 2)
-    terms = {t: term for t, (component, term) in enumerate(design.terms) if component == "cond"}
+    terms = {
+        t: replace(term, Z=term.Z @ centering(term)) if far_columns(layout.terms[t], term) else term
+        for t, (component, term) in enumerate(design.terms)
+        if component == "cond"
+    }
     Sigmas: dict[int, Any] = dict.fromkeys(terms)
     fits: dict[int, Any] = dict.fromkeys(terms, 0.0)
     left, precision = residual, None
@@ -101,7 +108,8 @@ def dispersion(
         return np.log(np.maximum(pearson, TINY)) - np.log(np.maximum(total, TINY))
 
     # Counts that are not overdispersed send the moment estimate to the end of the range: begin from a mild excess.
-    end = np.full(len(squared), 20.0 if family.response in ("real", "positive") else 3.0)
+    # A dispersion with a unit may have any size.
+    end = np.full(len(squared), 80.0 if family.response in ("real", "positive", "interval") else 3.0)
     if last is None:
         return np.exp(root(excess, -end, end))
     return np.exp(root(excess, np.maximum(np.log(last) - 1.0, -end), np.minimum(np.log(last) + 1.0, end)))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._special import NUMPY
+from glmmjax.coordinates import orthonormal_scale
 from glmmjax.design import Design, build_design
 from glmmjax.families import FAMILIES, Given, resolve_family
 from glmmjax.formula import parse_formula
@@ -21,7 +22,7 @@ from glmmjax.laplace import Marginal, marginal_derivatives, marginal_nll
 from glmmjax.layout import Layout, ModelData, lay_out
 from glmmjax.model import joint_model, unflatten
 from glmmjax.programs import QUICK
-from glmmjax.start import orthonormal_scale, start_values
+from glmmjax.start import start_values
 
 STRUCTURES = {
     "none": "y ~ x",
@@ -128,7 +129,7 @@ def problem(family: str, structure: str, frame: pd.DataFrame | None = None) -> P
     design = build_design(formulas, frame, response_kind=record.response)
     layout, data = lay_out(design, record)
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
-    params = start_values(design, record, layout, scale)
+    params = start_values(design, record, layout, scale).params
     flat = np.concatenate([params[name] for name in sorted(params)])
     n_theta = len(params["theta"])
     if n_theta:

@@ -19,6 +19,7 @@ from scipy import integrate, optimize, stats
 
 import glmmjax as gj
 from glmmjax._precision import double_precision
+from glmmjax.coordinates import orthonormal_scale
 from glmmjax.design import build_design
 from glmmjax.families import FAMILIES, Given, zero_inflated
 from glmmjax.fitting import bind, read_formulas
@@ -28,7 +29,7 @@ from glmmjax.laplace import marginal_derivatives
 from glmmjax.layout import lay_out
 from glmmjax.model import joint_model
 from glmmjax.programs import QUICK
-from glmmjax.start import orthonormal_scale, start_values
+from glmmjax.start import start_values
 
 LAWS = {**OWN_LAWS, **COUNT_LAWS}
 GROUPS, PER_GROUP = 10, 14
@@ -84,7 +85,7 @@ def test_value_gradient_and_hessian(name: str, link: str, parts: str, random: st
     design, family = bind(build_design(formulas, data, response_kind=family.response), family)
     layout, arrays = lay_out(design, family)
     scale = {c: orthonormal_scale(part.X) for c, part in design.components.items()}
-    params = start_values(design, family, layout, scale)
+    params = start_values(design, family, layout, scale).params
     flat = np.concatenate([params[key] for key in sorted(params)])
     flat = flat + 0.03 * np.cos(np.arange(len(flat)))
     with double_precision():

@@ -13,12 +13,11 @@ import pytest
 import glmmjax as gj
 from glmmjax import programs
 from glmmjax._precision import double_precision, to_numpy
-from glmmjax.fitting import block_diagonal
+from glmmjax.coordinates import block_diagonal, orthonormal_scale
 from glmmjax.hessians import zeros
 from glmmjax.layout import lay_out
 from glmmjax.model import joint_model
 from glmmjax.optimizer import newton_start
-from glmmjax.start import orthonormal_scale
 
 FORMULA = "count ~ mined + DOP + (1 | site)"
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from glmmjax._arguments import numbers
-from glmmjax._errors import ArgumentError, DataError, did_you_mean
+from glmmjax._errors import DataError
 from glmmjax.batch.lanes import Lanes
 from glmmjax.constraints import constrain
+from glmmjax.coordinates import Coordinates, coordinates
 from glmmjax.design import Design
 from glmmjax.families import Family
-from glmmjax.fitting import block_diagonal
+from glmmjax.fitting import checked_start
 from glmmjax.formula_fit import Options
+from glmmjax.interior import Interior
 from glmmjax.layout import Layout, beta_name
 
 GOLDEN = 0.5 * (5.0**0.5 - 1.0)  # the fractional parts of its multiples are spread evenly and never repeat
@@ -99,30 +100,31 @@ class NothingToFit(DataError):
 
 def constrained(
     starts: np.ndarray,
-    names: list[str],
-    sizes: dict[str, int],
+    design: Design,
+    layout: Layout,
     scale: dict[str, np.ndarray],
     family: Family,
     options: Options,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The starts (m, k) with what the user gave or holds, and the directions (k, r) in which parameters may move."""
+) -> tuple[np.ndarray, Coordinates]:
+    """The starts (m, k) with what the user gave or holds, and the coordinates in which parameters may move."""
+    names, sizes = blocks(design, layout)
     bounds = np.cumsum([sizes[name] for name in names])
     where = {name: slice(end - sizes[name], end) for name, end in zip(names, bounds, strict=True)}
-    starts = starts.copy()
-    for name, value in options.start.items():
-        if name not in where:
-            raise ArgumentError(f"start: no parameters are called {name!r}. {did_you_mean(name, where)}")
-        given = numbers(f"start[{name!r}]", value).reshape(-1)
-        if len(given) != sizes[name] or not np.all(np.isfinite(given)):
-            raise ArgumentError(f"start[{name!r}] must be {sizes[name]} finite numbers, got {value!r}.")
-        starts[:, where[name]] = given
+    good = np.all(np.isfinite(starts), axis=1)
+    typical = np.median(starts[good], axis=0) if np.any(good) else np.zeros(starts.shape[1])
+    plain = {name: typical[where[name]] for name in names}
+    given = checked_start(plain, options.start)
+    flat = np.concatenate([given.get(name, plain[name]) for name in names])
     held: dict[str, Any] = {} if family.shape is None or family.shape.held is None else {"psi": True}
     fixed = {**held, **options.fixed}
-    if not fixed:
-        blocks = {beta_name(name): T for name, T in scale.items()}
-        return starts, block_diagonal([blocks.get(name, np.eye(sizes[name])) for name in names])
-    good = np.flatnonzero(np.all(np.isfinite(starts), axis=1))
-    T = np.eye(starts.shape[1])
-    for lane in good:
-        starts[lane], T = constrain({name: starts[lane, where[name]] for name in names}, fixed)
-    return starts, T
+    free = None
+    if fixed:
+        flat, free = constrain({name: flat[where[name]] for name in names}, fixed)
+    moves = coordinates(design, layout, {name: flat[where[name]] for name in names}, scale, free)
+    flat = Interior(design, family, layout, plain).move(flat, moves.T) if given else flat
+    starts = starts.copy()
+    for name in given:
+        starts[:, where[name]] = flat[where[name]]
+    for lane in np.flatnonzero(good) if fixed else ():
+        starts[lane] = constrain({name: starts[lane, where[name]] for name in names}, fixed)[0]
+    return starts, moves

@@ -12,15 +12,16 @@ import numpy as np
 from glmmjax._errors import ArgumentError, DataError, GlmmjaxError, GlmmjaxWarning
 from glmmjax._frames import read_table
 from glmmjax._inputs import read_input
-from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, mark, unfit_batch
+from glmmjax.batch.batches import Batch, NothingToFit, constrained, mark, unfit_batch
 from glmmjax.batch.lanes import DataLanes
+from glmmjax.coordinates import orthonormal_scale
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names
 from glmmjax.families import Family
 from glmmjax.fitting import bind, check_response, read_formulas
 from glmmjax.formula_fit import Options
 from glmmjax.layout import Layout, ModelData, lay_out
-from glmmjax.start import orthonormal_scale, start_values
+from glmmjax.start import start_values
 
 
 def data_batches(
@@ -69,10 +70,9 @@ def data_batches(
                 size=power_of_two,
             )
             scale = {name: orthonormal_scale(p.X) for name, p in design.components.items()}
-            names, sizes = blocks(design, layout)
-            params = start_values(design, bound, layout, scale)
-            flat = np.concatenate([params[name] for name in names])[None]
-            starts, T = constrained(flat, names, sizes, scale, bound, options)
+            params, unit = start_values(design, bound, layout, scale)
+            flat = np.concatenate([params[name] for name in sorted(params)])[None]
+            starts, moves = constrained(flat, design, layout, scale, bound, options)
         except GlmmjaxError as error:
             problems[position] = str(error)
             continue
@@ -80,7 +80,7 @@ def data_batches(
         shapes = tuple((x.shape, x.dtype.str) for x in _leaves(arrays))
         label = (layout, labels, shapes)
         layouts[label] = (layout, labels)
-        sorted_lanes.setdefault(label, []).append((position, design, arrays, starts[0], T))
+        sorted_lanes.setdefault(label, []).append((position, design, arrays, starts[0], moves.in_unit(unit)))
     if not sorted_lanes:
         raise NothingToFit({key: problems[position] for position, key in enumerate(keys)})
     batches = []

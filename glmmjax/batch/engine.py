@@ -147,7 +147,7 @@ def slots_program(
         def derivatives(flat: Array, modes: Any, last: NewtonState) -> Any:
             return marginal_derivatives(model, flat, modes, data)
 
-        return newton_step(derivatives, T, state, tolerance, max_iter)
+        return newton_step(derivatives, T, state, tolerance, max_iter, model.unit_free)
 
     steps = jax.vmap(step, in_axes=(0, 0, slotting.marked(0, None), None, None))
     if slotting.devices:

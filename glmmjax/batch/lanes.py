@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from glmmjax.constraints import n_free
+from glmmjax.coordinates import Coordinates
 from glmmjax.design import Design
 from glmmjax.hessians import zeros
 from glmmjax.layout import Arrangement, Layout, ModelData, group_counts, room_for_distinct
@@ -195,7 +196,8 @@ class ResponseLanes(Lanes):
         template: its numbers, laid out.
         order: of the template's rows.
         responses: one for each lane.
-        T: (k, r), the directions of all lanes.
+        moves: the directions of all lanes.
+        units: (m,) by how much a step of one along them moves the linear predictor of the mean of each lane.
         n_distinct: the padded number of distinct responses in a lane.
     """
 
@@ -203,7 +205,8 @@ class ResponseLanes(Lanes):
     template: ModelData
     order: Arrangement
     responses: Responses
-    T: np.ndarray
+    moves: Coordinates
+    units: np.ndarray
     n_distinct: int
 
     def arrays(self, lanes: np.ndarray) -> dict[str, Any]:
@@ -222,11 +225,11 @@ class ResponseLanes(Lanes):
         return replace(self.template, **{name: jax.tree.map(lambda x: x[0], values) for name, values in own.items()})
 
     def directions(self, lanes: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(self.T, (len(lanes), *self.T.shape))
+        return self.moves.T * np.where(self.moves.of_mean, self.units[lanes, None], 1.0)[:, None, :]
 
     @property
     def df(self) -> np.ndarray:
-        return np.full(self.size, n_free(self.T))
+        return np.full(self.size, n_free(self.moves.T))
 
     def n_groups(self, lanes: np.ndarray) -> np.ndarray:
         own = np.array(group_counts(self.common, self.layout), dtype=int)
@@ -237,7 +240,9 @@ class ResponseLanes(Lanes):
         return replace(self.common, y=y, trials=trials, weights=weights)
 
     def take(self, chosen: np.ndarray) -> ResponseLanes:
-        return replace(self, starts=self.starts[chosen], responses=self.responses.some(chosen))
+        return replace(
+            self, starts=self.starts[chosen], units=self.units[chosen], responses=self.responses.some(chosen)
+        )
 
 
 def response_lanes(
@@ -247,14 +252,16 @@ def response_lanes(
     order: Arrangement,
     responses: Responses,
     starts: np.ndarray,
-    T: np.ndarray,
+    moves: Coordinates,
+    units: np.ndarray,
 ) -> ResponseLanes:
     """The lanes of many responses of one design, which ``template`` has laid out with some response.
 
     Args:
         order: of the template's rows.
         starts: (m, k); NaN for lanes that cannot be run.
-        T: (k, r), the directions of all lanes.
+        moves: the directions of all lanes.
+        units: (m,) of each lane's coordinates.
     """
     varies = {
         "y": True,
@@ -265,7 +272,7 @@ def response_lanes(
     runnable = np.flatnonzero(np.all(np.isfinite(starts), axis=1))
     n_distinct = room_for_distinct(most_distinct(responses, runnable), len(template.y)) if varies["distinct"] else 0
     own = frozenset(name for name, does in varies.items() if does)
-    return ResponseLanes(layout, own, starts, design, template, order, responses, T, n_distinct)
+    return ResponseLanes(layout, own, starts, design, template, order, responses, moves, units, n_distinct)
 
 
 LANES_AT_ONCE = 256  # when responses are looked over

@@ -16,6 +16,7 @@ from glmmjax._response import MOST_CATEGORIES, nearly_whole
 from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, mark, unfit_batch
 from glmmjax.batch.lanes import LANES_AT_ONCE, Responses, response_lanes
 from glmmjax.batch.starts import lane_starts
+from glmmjax.coordinates import orthonormal_scale
 from glmmjax.degenerate import has_scale, is_constant
 from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names
@@ -23,7 +24,6 @@ from glmmjax.families import Family
 from glmmjax.fitting import bind, check_response, estimates_dispersion, read_formulas
 from glmmjax.formula_fit import Options
 from glmmjax.layout import arrange, bucket, lay_out
-from glmmjax.start import orthonormal_scale
 
 RESPONSE = "_response"
 CLEARLY = 1e-10  # independent: the smallest eigenvalue of the correlations of columns
@@ -100,12 +100,11 @@ def prepare_responses(
         first, family, options.control.structure, options.covariances, options.priors, options.reml, in_runs=True
     )
     scale = {name: orthonormal_scale(part.X) for name, part in design.components.items()}
-    names, sizes = blocks(design, layout)
-    starts = np.full((responses.size, sum(sizes.values())), np.nan)
+    starts, units = np.full((responses.size, sum(blocks(design, layout)[1].values())), np.nan), np.ones(responses.size)
     if np.any(good):
-        starts = lane_starts(first, family, layout, scale, responses, good)
-    starts, T = constrained(starts, names, sizes, scale, family, options)
-    lanes = response_lanes(first, layout, template, arrange(first, bucket, True), responses, starts, T)
+        starts, units = lane_starts(first, family, layout, scale, responses, good)
+    starts, moves = constrained(starts, first, layout, scale, family, options)
+    lanes = response_lanes(first, layout, template, arrange(first, bucket, True), responses, starts, moves, units)
     labels = parameter_names(design, layout, family)
     return Batch(lanes, family, np.arange(responses.size), keys, labels, problems, log_base, nobs, marks, options)
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from glmmjax._special import NUMPY
 from glmmjax.batch.lanes import Responses
+from glmmjax.coordinates import residual_unit
 from glmmjax.design import Design
 from glmmjax.families import Family
 from glmmjax.layout import Layout, beta_name
-from glmmjax.start import constant_predictor, slope_of, start_values
+from glmmjax.start import constant_predictor, slope_of, start_theta, start_values
 from glmmjax.start_variances import Working, em
 
 PILOTS = 5
@@ -25,21 +26,24 @@ AT_ONCE = 100_000  # numbers in one array: as many as stay in the cache
 
 def lane_starts(
     design: Design, family: Family, layout: Layout, scale: dict[str, np.ndarray], responses: Responses, good: np.ndarray
-) -> np.ndarray:
-    """Start values (m, k) of all parameters, their blocks in alphabetical order; NaN where ``good`` (m,) is not."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Start values (m, k) of all parameters, their blocks in alphabetical order, and the residual units (m,).
+
+    The start values are NaN where ``good`` (m,) is not true.
+    """
     lanes = np.flatnonzero(good)
     pilots = lanes[np.unique(np.linspace(0, len(lanes) - 1, PILOTS).astype(int))]
-    found = [start_values(_with(design, responses, int(i)), family, layout, scale) for i in pilots]
+    found = [start_values(_with(design, responses, int(i)), family, layout, scale).params for i in pilots]
     names = sorted(found[0])
     common = {name: np.median([params[name] for params in found], axis=0) for name in names}
     k = sum(len(common[name]) for name in names)
-    starts = np.full((len(good), k), np.nan)
+    starts, units = np.full((len(good), k), np.nan), np.ones(len(good))
     step = max(1, AT_ONCE // len(design.y))
     for first in range(0, len(lanes), step):
         some = lanes[first : first + step]
-        own = _regressions(design, family, layout, scale["cond"], responses, some, common)
+        own, units[some] = _regressions(design, family, layout, scale["cond"], responses, some, common)
         starts[some] = np.concatenate([np.broadcast_to(own[n], (len(some), len(common[n]))) for n in names], axis=1)
-    return starts
+    return starts, units
 
 
 def _with(design: Design, responses: Responses, i: int) -> Design:
@@ -55,8 +59,8 @@ def _regressions(
     responses: Responses,
     lanes: np.ndarray,
     common: dict[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """Start values by block, (lanes, size) for those that differ between lanes."""
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Start values by block, (lanes, size) for those that differ between lanes, and the residual units (lanes,)."""
     part, link = design.components["cond"], family.link
     X = part.X @ T
     y, trials, weights = responses.take(lanes)
@@ -65,7 +69,7 @@ def _regressions(
     if family.response == "categories":
         if family.shape is not None and family.shape.held is None:
             own["psi"] = np.stack([family.shape.start(*lane) for lane in zip(y, np.ones_like(y), strict=True)])
-        return own
+        return own, np.ones(len(lanes))
     with np.errstate(all="ignore"):
         mu = np.asarray(family.start_mu(y, trials), dtype=float)
         average = np.sum(weights * mu, axis=1, keepdims=True) / np.sum(weights, axis=1, keepdims=True)
@@ -100,9 +104,9 @@ def _regressions(
     theta = np.repeat(common["theta"][None], len(lanes), axis=0)
     for t, Sigma in Sigmas.items():
         placed = layout.terms[t]
-        theta[:, ends[t] - placed.n_theta : ends[t]] = [placed.covariance.start(one) for one in Sigma]
+        theta[:, ends[t] - placed.n_theta : ends[t]] = [start_theta(placed, design.terms[t], one) for one in Sigma]
     own["theta"] = np.where(np.isfinite(theta), theta, common["theta"])
-    return own
+    return own, residual_unit(link, residual, weights)
 
 
 def _counted(family: Family, y: np.ndarray) -> np.ndarray:

@@ -37,11 +37,28 @@ def _below_diagonal(q: int) -> np.ndarray:
     return units
 
 
+def lower(theta: np.ndarray, q: int) -> np.ndarray:
+    """:func:`cholesky` in NumPy.
+
+    >>> theta = np.array([0.3, -0.2, 1.5])
+    >>> np.allclose(from_lower(lower(theta, 2)), theta)
+    True
+    """
+    unit = np.eye(q)
+    unit[np.tril_indices(q, -1)] = theta[q:]
+    return unit * (np.exp(theta[:q]) / np.linalg.norm(unit, axis=1))[:, None]
+
+
+def from_lower(L: np.ndarray) -> np.ndarray:
+    """The ``theta`` of a lower-triangular factor; the signs of its columns do not matter."""
+    L = L * np.where(np.diag(L) < 0.0, -1.0, 1.0)
+    below = np.tril_indices(len(L), -1)
+    return np.concatenate([np.log(np.linalg.norm(L, axis=1)), (L / np.diag(L)[:, None])[below]])
+
+
 def start(Sigma: np.ndarray) -> np.ndarray:
     """The inverse of :func:`cholesky`."""
-    L = np.linalg.cholesky(Sigma)
-    rows, columns = np.tril_indices(len(L), -1)
-    return np.concatenate([0.5 * np.log(np.diag(Sigma)), (L / np.diag(L)[:, None])[rows, columns]])
+    return from_lower(np.linalg.cholesky(Sigma))
 
 
 unstructured = Covariance("us", n_theta, cholesky, start, correlated=True)

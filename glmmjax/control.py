@@ -38,6 +38,9 @@ class Control:
         warn: warn with the status of a fit that did not converge, is separated, or leaves something that the data do
             not identify. One at a boundary, such as a standard deviation of zero, is a sound fit and only has a status;
             batches never warn.
+        starts: how many starts the outer iteration is begun from; the best end is kept, and ``fit.starts`` tells what
+            each found. "auto" adds others where the first end is suspicious: not converged, or with nearly all scatter
+            laid on the dispersion, or on the random effects, where the likelihood may have a second maximum.
         rank_deficient: "drop" columns of X that earlier ones determine, with a note, or "raise" an error.
 
     Raises:
@@ -57,6 +60,7 @@ class Control:
     rank_deficient: str = "drop"
     compilation: str = "auto"
     warn: bool = True
+    starts: int | str = "auto"
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -72,6 +76,8 @@ class Control:
             if not isinstance(getattr(self, name), (str, type(None))):
                 raise ArgumentError(f"{name} must be a name or None, not {getattr(self, name)!r}.")
         check_flags("Control", progress=self.progress, warn=self.warn)
+        if self.starts != "auto":
+            whole("starts", self.starts)
         if not (isinstance(self.tol, (float, np.floating)) and 0 < self.tol < 1):
             raise ArgumentError(f"tol must lie between 0 and 1, not {self.tol!r}.")
 

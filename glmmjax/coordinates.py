@@ -138,6 +138,14 @@ def moved(theta: np.ndarray, A: np.ndarray) -> np.ndarray:
     return from_lower(np.asarray(np.linalg.qr((A @ lower(theta, len(A))).T, mode="r")).T)
 
 
+def along(T: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """The part of a change of the parameters (k,) that lies in the span of directions T (k, r)."""
+    if not np.any(change):
+        return change
+    directions = T / np.maximum(np.linalg.norm(T, axis=0), np.finfo(float).tiny)
+    return directions @ np.linalg.lstsq(directions, change, rcond=None)[0]
+
+
 def _centered_slopes(design: Design, layout: Layout, theta: np.ndarray) -> np.ndarray:
     """The derivative of theta in the theta of centered slopes."""
     blocks, first = [], 0

@@ -12,6 +12,7 @@ import numpy as np
 from glmmjax._arguments import by_name, check_flags, numbers
 from glmmjax._errors import ArgumentError, DataError, FormulaError, ResponseError, did_you_mean
 from glmmjax._rank import dependent_columns
+from glmmjax.alternatives import NAMES, alternatives, ended, wanted
 from glmmjax.constraints import constrain
 from glmmjax.control import Control, checked_control
 from glmmjax.coordinates import coordinates, orthonormal_scale
@@ -23,10 +24,11 @@ from glmmjax.families import Family, cumulative, resolve_family, zero_inflated
 from glmmjax.formula import Formula, parse_formula
 from glmmjax.formula_fit import FormulaFit, Options, formula_problem, own_parts
 from glmmjax.interior import Interior
-from glmmjax.layout import group_counts, lay_out
+from glmmjax.layout import Layout, group_counts, lay_out
 from glmmjax.model import log_prior_density
+from glmmjax.multistart import best_of
 from glmmjax.restricted import solve_restricted
-from glmmjax.solving import placed, solve
+from glmmjax.solving import Solution, placed, solve
 from glmmjax.start import start_values
 from glmmjax.surroundings import read_surroundings
 from glmmjax.verdict import judge, warn_unless_good
@@ -367,8 +369,13 @@ def _check_predictors(design: Design) -> None:
             )
 
 
-def fit_design(design: Design, family: Family, options: Options, began: float | None = None) -> FormulaFit:
-    """Fit a design: lay it out, find start values, run the compiled program, collect the result."""
+def fit_design(
+    design: Design, family: Family, options: Options, began: float | None = None, starts: int | str | None = None
+) -> FormulaFit:
+    """Fit a design: lay it out, find start values, run the compiled program, collect the result.
+
+    ``starts`` goes before that of the control.
+    """
     began = time.perf_counter() if began is None else began
     control, held = options.control, {} if family.shape is None or family.shape.held is None else {"psi": True}
     layout, data = lay_out(design, family, control.structure, options.covariances, options.priors, options.reml)
@@ -385,10 +392,16 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
     labels = parameter_names(design, layout, family)
     read = read_surroundings(own_parts(family, options.covariances))
     prepared = time.perf_counter()
-    if options.reml:
-        state, report, compile_time = solve_restricted(layout, data, labels, control, flat, T)
-    else:
-        state, report, compile_time = solve(formula_problem(layout, data, labels), control, flat, T)
+
+    def run(start: np.ndarray) -> Solution:
+        if options.reml:
+            return solve_restricted(layout, data, labels, control, start, T)
+        return solve(formula_problem(layout, data, labels), control, start, T)
+
+    def others(first: Solution) -> list[tuple[str, np.ndarray]]:
+        return _other_starts(design, family, layout, flat, T, first, control.starts if starts is None else starts)
+
+    (state, report, compile_time), searches = best_of(run, flat, others)
     done = time.perf_counter()
     timings = {
         "design": prepared - began,
@@ -421,8 +434,26 @@ def fit_design(design: Design, family: Family, options: Options, began: float | 
         verdict=verdict,
         iterations=int(state.iterations),
         timings=timings,
+        searches=searches,
         read=read,
     )
+
+
+def _other_starts(
+    design: Design, family: Family, layout: Layout, flat: np.ndarray, T: np.ndarray, first: Solution, starts: int | str
+) -> list[tuple[str, np.ndarray]]:
+    """The starts beside ``flat`` that were asked for, or that the end of the first search calls for."""
+    if starts == 1:
+        return []
+    if isinstance(starts, int):
+        found = alternatives(design, family, layout, T, starts - 1)
+        return [(name, flat + shift) for name, shift in found.items()][: starts - 1]
+    state = first.state
+    chosen = wanted(design, family, layout, ended(state, T, group_counts(design, layout)))[0]
+    if not np.any(chosen):
+        return []
+    found = alternatives(design, family, layout, T)
+    return [(name, flat + found[name]) for name, asked in zip(NAMES, chosen, strict=True) if asked and name in found]
 
 
 def checked_start(params: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> dict[str, np.ndarray]:

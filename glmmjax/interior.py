@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from glmmjax.coordinates import PURE, centering, far_columns, moved, orthonormal_scale
+from glmmjax.coordinates import PURE, along, centering, far_columns, moved, orthonormal_scale
 from glmmjax.design import Design, Term
 from glmmjax.families import Family
 from glmmjax.layout import Layout, TermLayout, beta_name
@@ -56,10 +56,7 @@ class Interior:
         blocks = np.split(flat, np.cumsum([len(self.plain[name]) for name in names])[:-1])
         found = moved_inside(dict(zip(names, blocks, strict=True)), self.plain, self.design, self.layout)
         change = np.concatenate([found[name] for name in names]) - flat
-        if not np.any(change):
-            return flat
-        directions = T / np.maximum(np.linalg.norm(T, axis=0), np.finfo(float).tiny)
-        return flat + directions @ np.linalg.lstsq(directions, change, rcond=None)[0]
+        return flat + along(T, change)
 
 
 def moved_inside(

@@ -69,6 +69,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("6 result", "control"),
     ("6 result", "solving"),
     ("6 result", "information ends degenerate"),
+    ("6 result", "alternatives multistart"),
     ("6 result", "estimates verdict"),
     ("6 result", "result"),
     ("6 result", "formula_fit likelihood_fit"),

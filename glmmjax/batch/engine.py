@@ -3,7 +3,8 @@
 All slots take one step of the outer iteration in one call of the program. A lane that has ended leaves its slot to the
 next one, so that no lane waits for a slower one, one program serves from the first lane to the last, and a batch of
 any size needs the memory of its slots only. Lanes that need many steps are finished one by one by the program of a
-single fit, which is compiled for them alone.
+single fit, which is compiled for them alone. A lane whose end is suspicious is begun again from other starts, and its
+best end is kept; see :mod:`glmmjax.alternatives`.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from glmmjax._errors import ArgumentError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
 from glmmjax._types import Array
+from glmmjax.alternatives import NAMES, Ended, wanted
 from glmmjax.batch.lanes import Lanes, stacked
 from glmmjax.control import Control
 from glmmjax.laplace import marginal_derivatives
 from glmmjax.layout import ModelData
+from glmmjax.multistart import better
 from glmmjax.optimizer import NewtonState, newton_step
 from glmmjax.programs import Source, compiled
 from glmmjax.restricted import in_all_parameters
@@ -41,6 +44,10 @@ ROWS_IN_SLOTS = 16_384
 FEWEST_SLOTS, MOST_SLOTS = 4, 512
 MOST_STEPS = 40  # of a lane in its slot
 SAVE_EVERY = 20.0  # seconds
+# A search from another start is given up when its step is shorter than this and what it promises, so many times over,
+# would not lead to a better maximum than the one that is known.
+NEAR, PROMISES, SAME = 0.5, 10.0, 1e-6
+PLAIN = -1  # the number of a lane's first start
 # Numbers that all steps go through, from which on a batch repays the compiler's optimizations.
 FULL_WORK = 25_000_000
 
@@ -87,6 +94,15 @@ class LaneResults:
         self.gradient[lanes], self.hessian[lanes] = at.gradient, at.hessian
         self.outcome[lanes], self.iterations[lanes] = state.outcome, state.iterations
         self.variances[lanes] = smallest_variances(at.modes_vcov, n_groups)
+
+    def at(self, lanes: np.ndarray, T: np.ndarray) -> Ended:
+        """Where some lanes ended; T (lanes, k, r) are the directions in which their parameters may move."""
+        H = np.swapaxes(T, 1, 2) @ self.hessian[lanes] @ T
+        usable = np.all(np.isfinite(H), axis=(1, 2))
+        curvature = np.full(len(lanes), np.inf)
+        if H.shape[1]:
+            curvature[usable] = np.linalg.eigvalsh(H[usable])[:, 0]
+        return Ended(self.flat[lanes], self.outcome[lanes], self.variances[lanes], curvature)
 
     def put(self, lanes: np.ndarray, own: LaneResults) -> None:
         """Write down where some lanes ended, run by themselves."""
@@ -247,14 +263,16 @@ class _Slots:
         self.work = 8 * room * rows * lanes.starts.shape[1]
         self.waiting = 0  # position in `chosen` of the next lane
         self.slots = np.full(self.width, -1)
-        self.stragglers: list[tuple[int, NewtonState]] = []
+        self.attempts = np.full(self.width, PLAIN)  # the number of the start of the lane in each slot
+        self.again: list[tuple[int, int]] = []  # lanes that are to be begun again, and the numbers of the starts
+        self.stragglers: list[tuple[int, int, NewtonState]] = []
         self.state: Any = None
         self._fill(np.arange(self.width))
 
     @property
     def unfinished(self) -> bool:
         """Whether a lane is still in a slot, waiting or set aside."""
-        return bool(np.any(self.slots >= 0)) or bool(self.stragglers)
+        return bool(np.any(self.slots >= 0)) or bool(self.again) or bool(self.stragglers)
 
     def compile(self) -> float:
         """Get the program; the seconds that took."""
@@ -266,53 +284,81 @@ class _Slots:
     def advance(self) -> None:
         """One step of every slot, or the end of a lane that was set aside."""
         if not np.any(self.slots >= 0):
-            lane, state = self.stragglers[-1]
-            self._finish(lane, state)
+            self._finish(*self.stragglers[-1])
             self.stragglers.pop()
+            self._fill(np.arange(self.width))
             return
         self.state = jax.tree.map(np.array, to_numpy(self.program(*self._arguments())))
-        ended = (self.state.outcome != int(Outcome.RUNNING)) & (self.slots >= 0)
-        slow = (self.state.iterations >= MOST_STEPS) & (self.slots >= 0) & ~ended
-        if np.any(ended):
-            self._record(self.slots[ended], jax.tree.map(lambda x: x[ended], self.state))
+        busy = self.slots >= 0
+        ended = (self.state.outcome != int(Outcome.RUNNING)) & busy
+        for attempt in np.unique(self.attempts[ended]):
+            own = ended & (self.attempts == attempt)
+            self._record(self.slots[own], int(attempt), jax.tree.map(lambda x, own=own: x[own], self.state))
+        hopeless = self._hopeless() & busy & ~ended
+        slow = (self.state.iterations >= MOST_STEPS) & busy & ~ended & ~hopeless
         for slot in np.flatnonzero(slow):
-            self.stragglers.append((int(self.slots[slot]), _one(self.state, slot)))
-        self._fill(np.flatnonzero(ended | slow))
+            self.stragglers.append((int(self.slots[slot]), int(self.attempts[slot]), _one(self.state, slot)))
+        self._fill(np.flatnonzero(ended | slow | hopeless))
 
-    def restore(
-        self, waiting: int, slots: np.ndarray, state: NewtonState, stragglers: list[tuple[int, NewtonState]]
-    ) -> None:
+    def restore(self, standing: tuple[Any, ...]) -> None:
         """Stand where a saved run stood."""
-        self._place(np.arange(self.width), np.where(slots >= 0, slots, self.chosen[0]))
-        self.waiting, self.slots, self.state, self.stragglers = waiting, slots, state, stragglers
+        slots, attempts = standing[1:3]
+        self._place(np.arange(self.width), np.where(slots >= 0, slots, self.chosen[0]), attempts)
+        self.waiting, self.slots, self.attempts, self.state, self.again, self.stragglers = standing
 
-    def _finish(self, lane: int, state: NewtonState) -> None:
+    @property
+    def standing(self) -> tuple[Any, ...]:
+        """What :meth:`restore` takes."""
+        return self.waiting, self.slots, self.attempts, self.state, self.again, self.stragglers
+
+    def _hopeless(self) -> np.ndarray:
+        """The slots in which another start nears a maximum that is no better than the one that is known."""
+        best = self.results.value[np.maximum(self.slots, 0)]
+        near = (self.attempts != PLAIN) & (self.state.length < NEAR) & (self.state.iterations > 1)
+        with np.errstate(invalid="ignore"):
+            return near & (self.state.at.value - PROMISES * self.state.promised > best - SAME)
+
+    def _finish(self, lane: int, attempt: int, state: NewtonState) -> None:
         problem = Problem(self.lanes.source, self.lanes.data(lane), state.at.modes, ())
         T = self.lanes.begin(np.array([lane]))[1][0]
         ended = resume(problem, self.control, state, T)
-        self._record(np.array([lane]), jax.tree.map(lambda x: np.asarray(x)[None], ended))
+        self._record(np.array([lane]), attempt, jax.tree.map(lambda x: np.asarray(x)[None], ended))
 
-    def _record(self, lanes: np.ndarray, state: NewtonState) -> None:
+    def _record(self, lanes: np.ndarray, attempt: int, state: NewtonState) -> None:
+        """Write down where lanes ended from one of their starts, if it is their best end; see where to begin again."""
         p = self.lanes.layout.reml
         if p:
             state = stacked([in_all_parameters(_one(state, i), p) for i in range(len(lanes))])
-        self.results.record(lanes, state, self.lanes.n_groups(lanes))
+        if attempt == PLAIN:
+            self.results.record(lanes, state, self.lanes.n_groups(lanes))
+            self.again += _other_starts(self.lanes, lanes, self.results, self.control.starts)
+            return
+        ends = zip(state.at.value, state.outcome, self.results.value[lanes], self.results.outcome[lanes], strict=True)
+        kept = np.array([better(*end) for end in ends])
+        if np.any(kept):
+            own = jax.tree.map(lambda x: x[kept], state)
+            self.results.record(lanes[kept], own, self.lanes.n_groups(lanes[kept]))
 
     def _fill(self, free: np.ndarray) -> None:
         """Put the next lanes into free slots; a slot without a lane goes on with what is there, if that is sound."""
-        taken = self.chosen[self.waiting : self.waiting + len(free)]
-        self.waiting += len(taken)
-        self.slots[free[: len(taken)]], self.slots[free[len(taken) :]] = taken, -1
-        idle = free[len(taken) :]
+        new = self.chosen[self.waiting : self.waiting + len(free)]
+        self.waiting += len(new)
+        again = [self.again.pop() for _ in range(min(len(self.again), len(free) - len(new)))]
+        taken = np.concatenate([new, np.array([lane for lane, _ in again], dtype=int)])
+        attempts = np.concatenate([np.full(len(new), PLAIN), np.array([start for _, start in again], dtype=int)])
+        used, idle = free[: len(taken)], free[len(taken) :]
+        self.slots[used], self.slots[idle] = taken, -1
+        self.attempts[used], self.attempts[idle] = attempts, PLAIN
         if self.state is not None:
             idle = idle[~np.isfinite(self.state.at.value[idle])]
-        slots = np.concatenate([free[: len(taken)], idle])
+        slots = np.concatenate([used, idle])
         if len(slots):
-            self._place(slots, np.concatenate([taken, np.full(len(idle), self.chosen[0])]))
+            nothing = np.full(len(idle), self.chosen[0])
+            self._place(slots, np.concatenate([taken, nothing]), np.concatenate([attempts, np.full(len(idle), PLAIN)]))
 
-    def _place(self, slots: np.ndarray, lanes: np.ndarray) -> None:
+    def _place(self, slots: np.ndarray, lanes: np.ndarray, attempts: np.ndarray) -> None:
         """Begin lanes in slots; the first time in all of them, in order."""
-        (state, T), own = self.lanes.begin(lanes), self.lanes.arrays(lanes)
+        (state, T), own = self.lanes.begin(lanes, attempts), self.lanes.arrays(lanes)
         if self.state is None:
             self.state, self.T = state, np.array(T)
             self.data = replace(self.lanes.data(int(lanes[0])), **own)
@@ -325,6 +371,22 @@ class _Slots:
         return (self.state, self.T, self.data, np.array(control.tol), np.array(control.max_iter))
 
 
+def _other_starts(lanes: Lanes, chosen: np.ndarray, results: LaneResults, starts: int | str) -> list[tuple[int, int]]:
+    """Lanes, and numbers of other starts for them: those asked for, or those that their ends call for."""
+    if starts == 1:
+        return []
+    if isinstance(starts, int):
+        return [(int(lane), i) for lane in chosen for i in range(len(lanes.other_starts(int(lane), starts - 1)))]
+    T = lanes.directions(chosen)
+    asked = wanted(lanes.design(int(chosen[0])), lanes.layout.family, lanes.layout, results.at(chosen, T))
+    found = []
+    for i in np.flatnonzero(np.any(asked, axis=1)):
+        lane = int(chosen[i])
+        names = list(lanes.other_starts(lane, 0))
+        found += [(lane, names.index(name)) for name, own in zip(NAMES, asked[i], strict=True) if own and name in names]
+    return found
+
+
 def _set(array: np.ndarray, slots: np.ndarray, values: Any) -> None:
     array[slots] = values
 
@@ -334,8 +396,7 @@ def _one(state: NewtonState, slot: Any) -> NewtonState:
 
 
 def _save(file: Path, fingerprint: str, results: LaneResults, slots: _Slots) -> None:
-    standing = (slots.waiting, slots.slots, slots.state, slots.stragglers)
-    content = pickle.dumps((fingerprint, [getattr(results, f.name) for f in fields(results)], standing))
+    content = pickle.dumps((fingerprint, [getattr(results, f.name) for f in fields(results)], slots.standing))
     with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:
         draft.write(content)
     os.replace(draft.name, file)
@@ -354,4 +415,4 @@ def _load(file: Path, fingerprint: str, results: LaneResults, slots: _Slots) -> 
         )
     for field, array in zip(fields(results), arrays, strict=True):
         getattr(results, field.name)[...] = array
-    slots.restore(*standing)
+    slots.restore(standing)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
+from glmmjax.alternatives import alternatives
 from glmmjax.constraints import n_free
 from glmmjax.coordinates import Coordinates
 from glmmjax.design import Design
@@ -79,9 +81,20 @@ class Lanes(ABC):
         """The number of random effects of one group of every level."""
         return sum(level.n_effects for level in self.layout.structure.levels)
 
-    def begin(self, lanes: np.ndarray) -> tuple[NewtonState, np.ndarray]:
-        """The states in which the engine begins some lanes, and the directions in which they may move; stacked."""
-        flat, T = self.starts[lanes], self.directions(lanes)
+    def other_starts(self, lane: int, count: int) -> dict[str, np.ndarray]:
+        """What other starts of a lane add to its own; see :func:`glmmjax.alternatives.alternatives`."""
+        T = self.directions(np.array([lane]))[0]
+        return alternatives(self.design(lane), self.layout.family, self.layout, T, count)
+
+    def begin(self, lanes: np.ndarray, numbers: np.ndarray | None = None) -> tuple[NewtonState, np.ndarray]:
+        """The states in which the engine begins some lanes, and the directions in which they may move; stacked.
+
+        ``numbers`` are those of other starts; negative for a lane's own.
+        """
+        flat, T = self.starts[lanes].copy(), self.directions(lanes)
+        for i, number in enumerate(() if numbers is None else numbers.tolist()):
+            if number >= 0:
+                flat[i] += list(self.other_starts(int(lanes[i]), number + 1).values())[number]
         modes = tuple(np.zeros((len(lanes), *u.shape)) for u in zeros(self.layout.structure.levels))
         if self.layout.reml:
             found = [begin(self.layout, *own) for own in zip(flat, T, strict=True)]
@@ -223,6 +236,15 @@ class ResponseLanes(Lanes):
     def data(self, lane: int) -> ModelData:
         own = self.arrays(np.array([lane]))
         return replace(self.template, **{name: jax.tree.map(lambda x: x[0], values) for name, values in own.items()})
+
+    def other_starts(self, lane: int, count: int) -> dict[str, np.ndarray]:
+        if count not in self._other_starts:  # the same for all lanes
+            self._other_starts[count] = super().other_starts(lane, count)
+        return self._other_starts[count]
+
+    @cached_property
+    def _other_starts(self) -> dict[int, dict[str, np.ndarray]]:
+        return {}
 
     def directions(self, lanes: np.ndarray) -> np.ndarray:
         return self.moves.T * np.where(self.moves.of_mean, self.units[lanes, None], 1.0)[:, None, :]

@@ -237,7 +237,7 @@ def _whole(batch: Batch, lane: int, flat: np.ndarray) -> FormulaFit:
     names, sizes = blocks(design, batch.lanes.layout)
     bounds = np.cumsum([sizes[name] for name in names])[:-1]
     start = dict(zip(names, np.split(flat, bounds), strict=True))
-    return fit_design(design, batch.family, replace(batch.options, start=start))
+    return fit_design(design, batch.family, replace(batch.options, start=start), starts=1)
 
 
 def _log_priors(batch: Batch, results: LaneResults) -> np.ndarray:

@@ -28,6 +28,7 @@ TOLERANCE = 1e-10
 FIRST_DAMPING = 1.0
 GROWTH = 8.0
 ROUNDING = 1e-12
+EPSILON = 1e-15  # a fall of the value that it cannot show, as where a start is far away in the unit of the data
 
 
 class Stats(NamedTuple):
@@ -83,7 +84,8 @@ def find_modes(model: JointModel, params: Params, start: Random, data: Data) -> 
         positive = factor.positive
         newton = structure.solve(factor, g)
         step = choose(positive, tuple(-x for x in newton), tuple(jnp.zeros_like(x) for x in newton))
-        settled = positive & (damping == 0) & jnp.isfinite(f) & (decrement(g, step) < TOLERANCE)
+        reached = decrement(g, step) < TOLERANCE + EPSILON * jnp.abs(f)
+        settled = positive & (damping == 0) & jnp.isfinite(f) & reached
         damping = jnp.where(positive, damping, GROWTH * jnp.maximum(damping, FIRST_DAMPING))
         return _State(u, f, g, H, step, damping, positive, jnp.all(settled), state.iteration + 1)
 

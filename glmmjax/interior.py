@@ -71,7 +71,7 @@ def moved_inside(
             found[name] = plain[name] + _shortened(part.X, found[name] - plain[name], reach)
     if "psi" in found:
         found["psi"] = plain["psi"] + np.clip(found["psi"] - plain["psi"], -REACH_OF_SHAPE, REACH_OF_SHAPE)
-    if "theta" in found:
+    if "theta" in found and layout.terms:
         ends = np.cumsum([placed.n_theta for placed in layout.terms])[:-1]
         own, other = np.split(found["theta"], ends), np.split(plain["theta"], ends)
         parts = zip(layout.terms, design.terms, own, other, strict=True)

@@ -105,17 +105,7 @@ class Path:
         return self._solved(w, straight) if found.problem else found
 
     def _solved(self, w: float, start: np.ndarray) -> Point:
-        """The constrained minimum from a start, or from one with nothing at the end of its range: the lower one."""
-        found = self._from(w, start)
-        if self.quantity.inside:
-            start = start.copy()
-            start[list(self.quantity.inside)] = list(self.quantity.inside.values())
-            other = self._from(w, start)
-            if not other.problem and not abs(other.zeta) >= abs(found.zeta):
-                return other
-        return found
-
-    def _from(self, w: float, start: np.ndarray) -> Point:
+        """The constrained minimum from a start."""
         own = self.quantity
         state = solve(own.problem, self.control, start, self.T, own.modes).state
         outcome = Outcome(int(state.outcome))

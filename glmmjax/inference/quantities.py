@@ -8,7 +8,7 @@ correlated, the correlation of two of them is such a function after these two ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,10 @@ from glmmjax._errors import ArgumentError, did_you_mean
 from glmmjax.covariance import diagonal, unstructured
 from glmmjax.estimates import TermEstimate
 from glmmjax.formula_fit import FormulaFit, formula_problem
+from glmmjax.interior import Interior
 from glmmjax.layout import beta_name, lay_out
 from glmmjax.result import Fit
 from glmmjax.solving import Problem
-from glmmjax.start import orthonormal_scale, start_values
 
 # A standard deviation is taken for zero once it is smaller by exp(-16), a correlation for one from sinh(10) on.
 FAR = 16.0
@@ -46,8 +46,6 @@ class Quantity:
         natural: from ``c'theta`` to the scale that is reported.
         bounded: whether ``c'theta`` has an end below, and above, at which the model is a simpler one.
         curved: whether ``c'theta`` is walked on the scale of its hyperbolic arc sine.
-        inside: values away from the ends of their ranges for parameters that are at one, by position: at a constrained
-            maximum they may be there, and the search is made from there as well.
         unit: a step that matters, where no standard error says so; that of a logarithm is one.
     """
 
@@ -64,7 +62,6 @@ class Quantity:
     bounded: tuple[bool, bool] = (False, False)
     curved: bool = False
     unit: float = 1.0
-    inside: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def held(self) -> bool:
@@ -240,23 +237,7 @@ def _linear(
         natural=natural,
         bounded=bounded,
         curved=curved,
-        inside=_inside(fit, c),
     )
-
-
-def _inside(fit: Fit, c: np.ndarray) -> dict[int, float]:
-    """Start values, as of a fresh fit, of the logarithms and the like that are at the end of their range."""
-    if not isinstance(fit, FormulaFit) or not fit.pd_hess:
-        return {}
-    scales = np.concatenate([fit.positions(name) for name in fit.estimates if name != "beta"])
-    variances = np.diag(fit.vcov)[scales]
-    at_end = scales[(np.isnan(variances) | (variances > UNRESOLVED**2)) & fit.free[scales] & (c[scales] == 0.0)]
-    if not len(at_end):
-        return {}
-    scale = {name: orthonormal_scale(part.X) for name, part in fit.design.components.items()}
-    fresh = start_values(fit.design, fit.family, fit.problem.source[1], scale)
-    flat = np.concatenate([fresh[name] for name in fit.estimates])
-    return {int(i): float(flat[i]) for i in at_end}
 
 
 def _resolved(fit: Fit) -> np.ndarray:
@@ -323,7 +304,8 @@ def _put_first(fit: FormulaFit, name: str, number: int, first: int, i: int, j: i
     directions[:, len(own) :] = fit.directions[:, ~alone]
     vcov = _resolved(fit)
     vcov[own], vcov[:, own] = 0.0, 0.0
-    problem = formula_problem(layout, data, fit.parameter_names)
+    inside = Interior(design, fit.family, layout).move
+    problem = replace(formula_problem(layout, data, fit.parameter_names), inside=inside)
     return Quantity(
         name=name,
         c=_unit(fit, first + q),

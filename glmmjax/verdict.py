@@ -27,6 +27,8 @@ from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
 UNINFORMED = 1e-4
 # Infinite estimates leave a direction with next to no curvature: with more of it nobody need ask the linear program.
 SUSPECT = 1e-2
+# Effects vary less given the data than before: a spherical one that varies this much more has several modes.
+BROAD = 2.0
 # A standard deviation on the scale of a linear predictor that is no number of the data any more.
 RUNAWAY_SD = 10.0
 SMALLEST_EIGENVALUE = 1e-12  # of the Hessian of a likelihood of one's own, each parameter scaled by its own curvature
@@ -127,7 +129,7 @@ def judge(
         causes = [*findings, *(f"nearly collinear columns: {column}" for column in nearly_collinear(design))]
         findings = causes
         sentences = [outcome.without_remedy if causes else outcome.sentence, _steepness(state, directions)]
-        sentences += _wall(family)
+        sentences += [*_wall(family), *_ragged(layout, modes_vcov)]
     if not found.positive:
         sentences.append("Hessian not positive definite: standard errors are not available")
     return Verdict(
@@ -210,6 +212,23 @@ def _wall(family: Family) -> list[str]:
     return [
         f"the link {family.link.name!r} of the family {family.name!r} allows only some linear predictors, and groups "
         "may be driven to the limit: try a link that allows all of them"
+    ]
+
+
+def _ragged(layout: Layout, modes_vcov: tuple[np.ndarray, ...]) -> list[str]:
+    """Whether the density of effects of zero inflation given the data has several peaks, in words."""
+    own = [
+        modes_vcov[t.level][t.first + j, t.first + j]
+        for t in layout.terms
+        for j in range(t.width)
+        if t.component == "zi"
+    ]
+    if not own or np.max([np.max(variance, initial=0.0) for variance in own]) < BROAD:
+        return []
+    return [
+        "the Laplace approximation breaks down: given the data, the random effects of zero inflation of some groups "
+        "have no single most likely value, and the approximate likelihood has no maximum there. Leave random effects "
+        "out of ziformula, or keep their standard deviation small by a prior, priors={'sd_zi': 'gamma(2, 0.25)'}"
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import glmmjax as gj
 
-QUIET = gj.Control()
+QUIET = gj.Control(warn=False)
 GROUPS, EACH = 12, 10
 N = GROUPS * EACH
 X = np.tile(np.linspace(-1.0, 1.0, EACH), GROUPS)

@@ -156,6 +156,9 @@ def _free(fit: Fit) -> tuple[np.ndarray, list[str]]:
     T, names = fit.directions, np.array(fit.parameter_names, dtype=object)
     if T.shape == (len(names),) * 2 and n_free(T) == len(names):
         return np.eye(len(names)), list(names)
-    moves = [column != 0.0 for column in T.T if np.any(column)]  # zeros and ones; see glmmjax.constraints
+    # parameters that are tied have equal rows, those that are held have none
+    free = np.flatnonzero(np.any(T != 0.0, axis=1))
+    leader = {int(i): int(next(j for j in free if np.array_equal(T[i], T[j]))) for i in free}
+    moves = [np.array([leader.get(i) == j for i in range(len(names))]) for j in dict.fromkeys(leader.values())]
     M = np.stack(moves, axis=1).astype(float) if moves else np.zeros((len(names), 0))
     return M, [" = ".join(names[own]) for own in moves]

@@ -40,7 +40,8 @@ class Control:
             batches never warn.
         starts: how many starts the outer iteration is begun from; the best end is kept, and ``fit.starts`` tells what
             each found. "auto" adds others where the first end is suspicious: not converged, or with nearly all scatter
-            laid on the dispersion, or on the random effects, where the likelihood may have a second maximum.
+            laid on the dispersion, or on the random effects, where the likelihood may have a second maximum. For a
+            likelihood of your own there are others only if a number is given; they are drawn around the given one.
         rank_deficient: "drop" columns of X that earlier ones determine, with a note, or "raise" an error.
 
     Raises:

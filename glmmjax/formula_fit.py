@@ -20,7 +20,6 @@ from glmmjax.hessians import zeros
 from glmmjax.interior import Interior
 from glmmjax.layout import Layout, ModelData, beta_name, lay_out
 from glmmjax.model import joint_model
-from glmmjax.multistart import Search, kept
 from glmmjax.result import Fit
 from glmmjax.solving import Problem
 from glmmjax.surroundings import Surroundings, warn_if_changed
@@ -54,7 +53,6 @@ class FormulaFit(Fit):
         estimates: all parameters by name, on the unconstrained scale: "beta", "beta_disp" (log phi), "beta_zi"
             (logit), "psi" (shape), "theta".
         terms: the estimates of each random-effects term.
-        searches: where the searches for the maximum ended; the table of them is ``starts``.
         read: what functions of the user in the family and the covariances read when it was fitted; None without any.
     """
 
@@ -64,7 +62,6 @@ class FormulaFit(Fit):
     log_prior: float
     estimates: Mapping[str, np.ndarray]
     terms: tuple[TermEstimate, ...]
-    searches: tuple[Search, ...]
     read: Surroundings | None = None
 
     # -- size and likelihood -------------------------------------------------------------------------------------------
@@ -74,28 +71,9 @@ class FormulaFit(Fit):
         return self.design.formulas["cond"].text
 
     @property
-    def starts(self) -> pd.DataFrame:
-        """What each start of the search for the maximum led to; see ``Control(starts=)``.
-
-        Columns: "start", its name; "llf", the log-likelihood there, with the log prior density where there are priors;
-        "iterations"; "outcome" in words; "kept", whether it is this fit.
-        """
-        import pandas as pd
-
-        best = float(self.searches[self._kept].value)
-        return pd.DataFrame(
-            {
-                "start": [search.start for search in self.searches],
-                "llf": [self.llf + self.log_prior + best - search.value for search in self.searches],
-                "iterations": [search.iterations for search in self.searches],
-                "outcome": [search.outcome.sentence for search in self.searches],
-                "kept": [i == self._kept for i in range(len(self.searches))],
-            }
-        )
-
-    @property
-    def _kept(self) -> int:
-        return kept(self.searches)
+    def maximized(self) -> float:
+        """The log-likelihood with the log prior density."""
+        return self.llf + self.log_prior
 
     @property
     def nobs(self) -> int:

@@ -32,6 +32,7 @@ from glmmjax.likelihood_inputs import (
     group_labels,
     numeric_rows,
 )
+from glmmjax.multistart import best_of, scattered
 from glmmjax.observations import ObservationData, ObservationSpec, observation_model
 from glmmjax.promises import Promise, Storage, path_name, store
 from glmmjax.scrutiny import check_number, check_promise, check_start, name_weak_effects, warn_of_captured
@@ -233,7 +234,10 @@ def _fit(
         check_indices(problem, spec, flat)
         check_start(problem, spec, flat)
     prepared = time.perf_counter()
-    state, _, compile_time = solve(problem, control, flat, directions)
+    more = control.starts - 1 if isinstance(control.starts, int) else 0
+    (state, _, compile_time), searches = best_of(
+        lambda start: solve(problem, control, start, directions), flat, lambda _: scattered(flat, directions, more)
+    )
     done = time.perf_counter()
     if spec.storage.size and np.all(np.isfinite(state.flat)):
         with double_precision():
@@ -262,6 +266,7 @@ def _fit(
         verdict=verdict,
         iterations=int(state.iterations),
         timings={"design": prepared - began, "compile": compile_time, "run": done - prepared - compile_time},
+        searches=searches,
         spec=spec,
         build=build,
         data=data,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glmmjax._status import Outcome
+from glmmjax.coordinates import along
 from glmmjax.solving import Solution
 
 PLAIN = "plain"
@@ -37,6 +38,13 @@ def kept(searches: tuple[Search, ...]) -> int:
         if better(new.value, new.outcome, searches[best].value, searches[best].outcome):
             best = i
     return best
+
+
+def scattered(flat: np.ndarray, T: np.ndarray, count: int) -> list[tuple[str, np.ndarray]]:
+    """``count`` starts around ``flat`` (k,), each parameter moved by about half its size and one, along T (k, r)."""
+    rng = np.random.default_rng(0)
+    steps = [0.5 * (1.0 + np.abs(flat)) * rng.normal(size=len(flat)) for _ in range(count)]
+    return [(f"random {i + 1}", flat + along(T, step)) for i, step in enumerate(steps)]
 
 
 def best_of(

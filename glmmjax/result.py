@@ -16,6 +16,7 @@ from glmmjax.constraints import n_free
 from glmmjax.control import Control
 from glmmjax.information import combination_errors
 from glmmjax.laplace import Marginal
+from glmmjax.multistart import Search, kept
 from glmmjax.solving import Problem, evaluate
 from glmmjax.verdict import Verdict
 
@@ -41,6 +42,7 @@ class Fit(ABC):
         verdict: what became of the fit.
         iterations: evaluations of the outer optimizer.
         timings: seconds for "design", "compile" and "run".
+        searches: where the searches for the maximum ended; the table of them is ``starts``.
     """
 
     control: Control
@@ -54,6 +56,7 @@ class Fit(ABC):
     verdict: Verdict
     iterations: int
     timings: Mapping[str, float]
+    searches: tuple[Search, ...]
 
     # -- what each door provides ---------------------------------------------------------------------------------------
     @cached_property
@@ -142,6 +145,31 @@ class Fit(ABC):
     def structure(self) -> str:
         """How the Hessian in the random effects is stored and factored, in words."""
         return str(self.problem.model.structure)
+
+    @property
+    def starts(self) -> pd.DataFrame:
+        """What each start of the search for the maximum led to; see ``Control(starts=)``.
+
+        Columns: "start", its name; "llf", the log-likelihood there, with the log prior density where there are priors;
+        "iterations"; "outcome" in words; "kept", whether it is this fit.
+        """
+        import pandas as pd
+
+        best = kept(self.searches)
+        return pd.DataFrame(
+            {
+                "start": [search.start for search in self.searches],
+                "llf": [self.maximized + self.searches[best].value - search.value for search in self.searches],
+                "iterations": [search.iterations for search in self.searches],
+                "outcome": [search.outcome.sentence for search in self.searches],
+                "kept": [i == best for i in range(len(self.searches))],
+            }
+        )
+
+    @property
+    def maximized(self) -> float:
+        """What was maximized: the log-likelihood, with the log prior density where there are priors."""
+        return self.llf
 
     # -- size and likelihood -------------------------------------------------------------------------------------------
     @property

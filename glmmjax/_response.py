@@ -39,6 +39,16 @@ def nearly_whole(successes: np.ndarray, trials: np.ndarray) -> np.ndarray:
     return np.abs(successes - np.round(successes)) <= allowed
 
 
+def whole(y: np.ndarray) -> np.ndarray:
+    """The values, those that are whole numbers but for rounding as whole numbers.
+
+    >>> whole(np.array([0.29 * 100, 0.5])).tolist()
+    [29.0, 0.5]
+    """
+    nearest = np.round(y)
+    return np.where(np.abs(y - nearest) <= 1e-9 * np.maximum(np.abs(y), 1.0), nearest, y)
+
+
 def response_parts(text: str) -> tuple[str, ...]:
     """Return the expressions of a response: one, or those inside cbind(k, n - k) or cens(y, status, upper).
 
@@ -100,6 +110,7 @@ def read_response(text: str, frame: Frame, scope: Scope, weights: np.ndarray | N
         y, trials = _successes(text, parts, frame, scope)
         return Response(y, trials, likelihood_weights)
     y, levels = _numbers(text, frame, scope, trials_allowed)
+    y = whole(y) if kind in ("count", "trials") else y
     if kind == "interval":
         return Response(y, y.copy(), likelihood_weights)
     if not trials_allowed:
@@ -225,7 +236,7 @@ def _two_levels(name: str, factor: Factor, frame: Frame, trials_allowed: bool) -
 
 def _successes(text: str, parts: tuple[str, ...], frame: Frame, scope: Scope) -> tuple[np.ndarray, np.ndarray]:
     """Return the successes and trials of cbind(successes, failures)."""
-    counts = [evaluate(part, frame, scope, f"{part!r} of the response {text!r}") for part in parts]
+    counts = [whole(evaluate(part, frame, scope, f"{part!r} of the response {text!r}")) for part in parts]
     successes, failures = counts
     _require(successes >= 0, text, successes, frame, "is a negative number of successes", "correct the row")
     bad = np.flatnonzero(failures < 0)

@@ -19,7 +19,8 @@ def varcorr(fit: FormulaFit) -> pd.DataFrame:
     """Variances and covariances of the random effects, one row per standard deviation or correlation.
 
     Columns component, group, var1, var2 (None for a standard deviation), vcov (variance or covariance) and sdcor
-    (standard deviation or correlation); a gaussian model ends with the residual.
+    (standard deviation or correlation); a gaussian model ends with the residual, unless
+    ``dispformula="~ 0"`` left it out.
 
     >>> import glmmjax as gj
     >>> fit = gj.glmm("Reaction ~ Days + (Days | Subject)", gj.datasets.load("sleepstudy"))
@@ -35,7 +36,8 @@ def varcorr(fit: FormulaFit) -> pd.DataFrame:
         for (i, j), r in zip(term.pairs, term.correlations, strict=True):
             covariance = r * term.sd[i] * term.sd[j]
             rows.append((term.component, term.group, term.columns[i], term.columns[j], covariance, r))
-    if fit.family.name == "gaussian" and "disp" not in fit.components:
+    # a residual that dispformula "~ 0" took away is none
+    if fit.family.name == "gaussian" and "disp" not in fit.components and fit.design.formulas["disp"].text != "~ 0":
         rows.append(("cond", "Residual", None, None, fit.sigma**2, fit.sigma))
     return pd.DataFrame(rows, columns=["component", "group", "var1", "var2", "vcov", "sdcor"])
 

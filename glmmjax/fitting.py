@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from glmmjax._arguments import by_name, check_flags, numbers
-from glmmjax._errors import ArgumentError, DataError, FormulaError, ResponseError, did_you_mean
+from glmmjax._errors import ArgumentError, DataError, FamilyError, FormulaError, ResponseError, did_you_mean
 from glmmjax._rank import dependent_columns
 from glmmjax.alternatives import NAMES, alternatives, ended, wanted
 from glmmjax.constraints import constrain
@@ -70,7 +70,8 @@ def glmm(
         dispformula: the log of the dispersion parameter, for families that have one; likewise. For ordered categories
             the log of the scale, which has no intercept. "~ 0" holds a gaussian standard deviation near zero.
         weights: column name or array (n,). Trials where the response is a proportion or 0/1 with whole weights,
-            otherwise the factor by which each row's log-likelihood is multiplied.
+            otherwise the factor by which each row's log-likelihood is multiplied, as in glmmTMB. The precision weights
+            of ``lmer(weights = w)``, with variance ``sigma^2 / w``, are ``dispformula="~ 1 + offset(-0.5 * log(w))"``.
         offset: column name, expression or array (n,) on the scale of the linear predictor; adds to ``offset()`` terms.
         contrasts: per factor, "treatment", "sum", "helmert", "poly" or a formulaic contrast.
         na_action: "drop" rows with missing values, counting them, or "raise".
@@ -150,7 +151,9 @@ def clmm(
         threshold: "flexible", "symmetric" around the center, or "equidistant".
         scale: predictors of the log of the scale, ``~ contact``; may have random effects. "~ 0" for none.
         nominal: predictors whose effects differ between the thresholds (partial proportional odds), ``~ temp``: a
-            positive one moves the response to lower categories.
+            positive one moves the response to lower categories. With structured thresholds it acts on their parts, so
+            that they keep the structure for every value of the predictors, as in ordinal::clm: "nominal1" is the effect
+            on the first or central threshold, the next ones are those on the steps.
         weights, contrasts, na_action, priors, start, fixed, covariances, control: as for :func:`glmm`.
 
     Raises:
@@ -226,8 +229,10 @@ def read_formulas(texts: Mapping[str, str], family: Family) -> tuple[dict[str, F
         if _is_none(text):
             if family.name != "gaussian":
                 raise ArgumentError("dispformula '~ 0' is for the family 'gaussian': use '~ 1' for a constant.")
-            text, fixed["beta_disp"] = "~ 1", LOG_SD_OF_ZERO
-        formulas["disp"] = _one_sided(text, cond)
+            fixed["beta_disp"] = LOG_SD_OF_ZERO
+            formulas["disp"] = replace(_one_sided("~ 1", cond), text="~ 0")
+        else:
+            formulas["disp"] = _one_sided(text, cond)
     elif not (_is_constant(texts["disp"]) or ordinal):
         raise ArgumentError(f"dispformula: the family {family.name!r} has no dispersion parameter.")
     if not _is_none(texts["zi"]):
@@ -316,6 +321,12 @@ def check_response(design: Design, family: Family, fixed: Mapping[str, Any]) -> 
         raise ResponseError(
             f"{design.response_name}: row {design.rows[first]} is {design.y[first]:g}, but the response of the family "
             f"{family.name!r} must be {family.support} ({np.sum(~inside)} such rows)."
+        )
+    if family.zero_inflated and family.has_zeros is None and np.all(design.y == np.floor(np.abs(design.y))):
+        raise FamilyError(
+            f"family {family.name!r} does not say whether it has zeros, and {design.response_name} are counts: for "
+            "extra zeros give Family(..., response='count', has_zeros=True), for a hurdle has_zeros=False and a "
+            "density of the counts from 1 on."
         )
     if family.zero_inflated and not family.has_zeros and not np.any(design.y != 0):
         raise ResponseError(f"{design.response_name} is zero in every row: there is nothing behind the hurdle.")

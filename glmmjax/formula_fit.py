@@ -11,6 +11,7 @@ import numpy as np
 
 from glmmjax._arguments import numbers
 from glmmjax._errors import ArgumentError, DataError, did_you_mean
+from glmmjax._response import whole
 from glmmjax.control import Control
 from glmmjax.covariance import Covariance
 from glmmjax.design import Design
@@ -77,8 +78,8 @@ class FormulaFit(Fit):
 
     @property
     def nobs(self) -> int:
-        """The number of observations used."""
-        return len(self.design.y)
+        """The number of observations: the rows used, but for those of weight zero and those without trials."""
+        return count_observations(self.family, self.design)
 
     # -- fixed effects -------------------------------------------------------------------------------------------------
     @property
@@ -241,7 +242,11 @@ class FormulaFit(Fit):
 
         values = numbers("refit: the response", y, flags=True).reshape(-1)
         if values.shape != self.design.y.shape:
-            raise DataError(f"refit: the response must have {self.nobs} values, one per row used, not {len(values)}.")
+            raise DataError(
+                f"refit: the response must have {len(self.design.y)} values, one per row used, not {len(values)}."
+            )
+        if self.family.response in ("count", "trials"):
+            values = whole(values)
         design, family = replace(self.design, y=values), self.family
         if family.response == "interval":
             design = replace(design, trials=values.copy())
@@ -356,6 +361,12 @@ class FormulaFit(Fit):
         names = [term.label for term in self.terms]
         se = [np.sqrt(np.einsum("gii->gi", term.b_total_vcov(self.known_vcov))) for term in self.terms]
         return dict(zip(names, (term.b for term in self.terms), strict=True)), dict(zip(names, se, strict=True))
+
+
+def count_observations(family: Family, design: Design) -> int:
+    """The rows of a design that enter the likelihood, as R's nobs() counts them."""
+    counts = design.weights > 0
+    return int(np.sum(counts & (design.trials > 0) if family.response == "trials" else counts))
 
 
 @dataclass(frozen=True)

@@ -28,19 +28,19 @@ def residuals(fit: FormulaFit, type: str = "response", seed: Any = 0) -> np.ndar
         quantile   Phi^-1(v), v uniform between P(Y < y) and P(Y <= y)
 
     ``m`` and ``Var(y)`` are mean and variance of the response as it is observed, extra zeros and truncation included,
-    ``d`` is twice the distance in log-likelihood from the saturated model, times phi where that is a scale. ``y`` and
-    ``m`` are proportions for families with trials, NaN without trials; ``w`` are the weights that multiply the
-    likelihood. ``Var(y)`` includes the dispersion: for gaussian and Gamma responses these Pearson residuals are those
-    of lme4 and of glmmTMB 1.1.5 divided by ``sigma``. Randomized quantile residuals are standard normal if the model is
-    right, for every family; those of a censored row lie at random within what it leaves open.
+    ``d`` is twice the distance in log-likelihood from the best mean for each row, times phi where that is a scale.
+    ``y`` and ``m`` are proportions for families with trials, NaN without trials; ``w`` are the weights that multiply
+    the likelihood. ``Var(y)`` includes the dispersion: for gaussian and Gamma responses these Pearson residuals are
+    those of lme4 and of glmmTMB 1.1.5 divided by ``sigma``. Randomized quantile residuals are standard normal if the
+    model is right, for every family; those of a censored row lie at random within what it leaves open.
 
     Args:
         seed: of the random numbers of "quantile": an integer, None, or a NumPy ``Generator``.
 
     Raises:
         ArgumentError: the type is unknown, or not defined for a response of categories.
-        FamilyError: Pearson residuals of a family without variance function, deviance residuals of one that is no
-            exponential dispersion model, quantile residuals of one without distribution function.
+        FamilyError: Pearson residuals of a family without variance function, deviance residuals of one for which they
+            are not defined, quantile residuals of one without distribution function.
 
     Source: McCullagh & Nelder (1989), Generalized Linear Models, sections 2.4 and 2.5; Dunn & Smyth (1996), J.
     Computational and Graphical Statistics 5(3), for quantile residuals.

@@ -59,7 +59,7 @@ def simulate_with_effects(fit: FormulaFit, n: int, seed: Any) -> tuple[np.ndarra
 
 def _simulate(fit: FormulaFit, n: int, unconditional: bool, seed: Any) -> tuple[np.ndarray, list[np.ndarray]]:
     eta = linear_predictors(fit)
-    out = np.empty((n, fit.nobs))
+    out = np.empty((n, len(fit.design.y)))
     effects = [np.zeros((n, *term.b.shape)) for term in fit.terms]
     for i, rng in enumerate(generator("simulate", seed).spawn(n)):
         if unconditional:

@@ -66,6 +66,10 @@ def start_values(design: Design, family: Family, layout: Layout, scale: dict[str
     if family.zero_inflated:
         params["beta_zi"] = _zero_start(design, scale["zi"])
     if family.response != "categories":
+        if family.response == "trials":  # rows without trials say nothing
+            none = design.trials == 0
+            one = np.where(none, 1.0, design.trials)
+            design = replace(design, weights=np.where(none, 0.0, design.weights), trials=one)
         used = _where_not_zero(design) if family.zero_inflated and not family.has_zeros else design
         if family.response == "interval":
             middle = np.asarray(family.start_mu(design.y, design.trials), dtype=float)

@@ -111,6 +111,8 @@ def _component_name(fit: FormulaFit, component: str) -> str:
         if component == "disp":
             return " of the scale"
         if component.startswith("nominal"):
+            if len(family.predictors) < len(cuts):
+                return f" of the structured thresholds, {component}"
             return f" of the threshold {cuts[family.predictors.index(component)]}"
         if family.shape is None:
             number = 1 + ("cond", *family.predictors).index(component)
@@ -132,7 +134,10 @@ def _facts(fit: FormulaFit) -> tuple[tuple[str, str], ...]:
     facts += [("Formula, nominal", fit.design.formulas["nominal1"].text)] if "nominal1" in fit.components else []
     facts += [
         ("Family", f"{fit.family.name}, link {fit.family.link.name}"),
-        ("Data", f"{fit.nobs} rows used, {f'{dropped} dropped for missing values' if dropped else 'none dropped'}"),
+        (
+            "Data",
+            f"{len(fit.design.y)} rows used, {f'{dropped} dropped for missing values' if dropped else 'none dropped'}",
+        ),
     ]
     if fit.terms:
         facts.append(("Groups", ", ".join(f"{group} {size}" for group, size in fit.ngroups.items())))

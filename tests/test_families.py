@@ -358,7 +358,8 @@ def test_the_distribution_function_cumulates_the_density(name: str) -> None:
             assert jump == pytest.approx(np.exp(law.logpdf(np.array(point), mu, phi, psi)), rel=1e-6)
 
 
-HAS_DEVIANCE = [name for name in NAMES if FAMILIES[name](None).deviance is not no_deviance]
+# the best mean for a count is the count itself, but for nbinom1
+HAS_DEVIANCE = [name for name in NAMES if FAMILIES[name](None).deviance is not no_deviance and name != "nbinom1"]
 
 
 @pytest.mark.parametrize("name", HAS_DEVIANCE)
@@ -402,13 +403,13 @@ Y = np.array([0.0, 1.0, 2.0, 9.0, 300.0])
 @pytest.mark.parametrize(("name", "sign"), [("nbinom2", 1.0), ("nbinom1", -1.0)])
 def test_poisson_is_the_limit(name: str, sign: float) -> None:
     family, eta = FAMILIES[name](None), 1.2
-    limit = np.exp(eta) - Y * eta
+    limit = np.exp(eta) - Y * eta + special.xlogy(Y, Y) - Y
     d_eta, d_phi = derivatives(family, 0), derivatives(family, 1)
     for size in (23.0, 40.0, 59.0, 61.0, 700.0, 5000.0):
         log_phi = sign * size
         # beyond Poisson there is (y - mu)^2 / (2 phi)
         ahead = d_eta(Y, eta, log_phi)
-        np.testing.assert_allclose(ahead[0], limit, atol=1e-12 + 1e5 * np.exp(-size), rtol=1e-14)
+        np.testing.assert_allclose(ahead[0], limit, atol=1e-12 + 1e5 * np.exp(-size), rtol=1e-13)
         np.testing.assert_allclose(ahead[1], np.exp(1.2) - Y, rtol=1e-9, atol=1e-12 + 1e5 * np.exp(-size))
         np.testing.assert_allclose(ahead[2], np.exp(1.2), rtol=1e-9, atol=1e-12 + 1e5 * np.exp(-size))
         for value in d_phi(Y, eta, log_phi)[1:]:
@@ -519,14 +520,14 @@ def test_limits_of_the_shape_parameters() -> None:
         np.testing.assert_allclose(
             nbinom12(y, eta, 0.4, far), value(FAMILIES["nbinom1"](None))(y, eta, 0.4), rtol=1e-13, atol=1e-14
         )
-        np.testing.assert_allclose(nbinom12(y, eta, -far, far), np.exp(eta) - y * eta, rtol=1e-13)
+        np.testing.assert_allclose(nbinom12(y, eta, -far, far), value(poisson())(y, eta, 0.0), rtol=1e-13)
 
 
 def test_binomial_is_the_limit_of_betabinomial() -> None:
     y, eta = np.arange(TRIALS + 1), -0.4
     for log_phi in (45.0, 61.0, 700.0):
         found = value(FAMILIES["betabinomial"](None))(y, eta, log_phi)
-        np.testing.assert_allclose(found, value(FAMILIES["binomial"](None))(y, eta, 0.0), rtol=1e-13)
+        np.testing.assert_allclose(found, value(FAMILIES["binomial"](None))(y, eta, 0.0), rtol=1e-13, atol=1e-14)
 
 
 def test_beta_of_huge_precision_is_gaussian() -> None:

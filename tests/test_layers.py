@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("0 vocabulary", "_types _status _errors _memory"),
     ("0 vocabulary", "_precision surroundings _arguments"),
     ("1 mathematics", "_special separation"),
-    ("1 mathematics", "_links"),
+    ("1 mathematics", "_links _deviances"),
     ("1 mathematics", "hessians._spd hessians._dense hessians._levels hessians._elimination hessians._coloring"),
     ("1 mathematics", "hessians._callback hessians._tridiagonal hessians._fronts"),
     ("1 mathematics", "hessians._multifrontal"),

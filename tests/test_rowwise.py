@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from glmmjax._precision import double_precision
-from glmmjax._special import log_gamma_excess, log_rising
+from glmmjax._special import log_gamma_excess, log_gamma_step
 from glmmjax.rowwise import derivatives
 
 POINT = np.array([[0.3, -0.4, 1.1], [0.7, 0.2, -0.5]])
@@ -35,8 +35,8 @@ def test_what_is_not_known_of_a_rising_factorial_is_refused() -> None:
 
     with double_precision():
         with pytest.raises(NotImplementedError, match="no further derivative"):
-            fifth(lambda x: log_rising(x, 3.0))(0.4)
+            fifth(lambda x: log_gamma_step(x, 3.0))(0.4)
         with pytest.raises(NotImplementedError, match="no further derivative"):
             fifth(log_gamma_excess)(0.4)
         with pytest.raises(NotImplementedError, match="in anything else"):
-            jax.eval_shape(jax.grad(lambda y: log_rising(0.4, y)), 3.0)
+            jax.eval_shape(jax.grad(lambda y: log_gamma_step(0.4, y)), 3.0)

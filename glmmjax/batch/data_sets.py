@@ -19,7 +19,7 @@ from glmmjax.design import Design, build_design
 from glmmjax.estimates import parameter_names
 from glmmjax.families import Family
 from glmmjax.fitting import bind, check_response, read_formulas
-from glmmjax.formula_fit import Options
+from glmmjax.formula_fit import Options, count_observations
 from glmmjax.layout import Layout, ModelData, lay_out
 from glmmjax.start import start_values
 
@@ -147,7 +147,7 @@ def _data_batch(
     own = frozenset(field.name for field in fields(ModelData))
     lanes = DataLanes(layout, own, np.stack(starts), arrays, directions, designs)
     log_base = np.array([np.sum(d.weights * family.log_base(d.y, d.trials)) for d in designs])
-    nobs = np.array([len(d.y) for d in designs])
+    nobs = np.array([count_observations(family, d) for d in designs])
     marks = np.array([mark(d.rows, d.y, d.weights) for d in designs])
     named = tuple(keys[p] for p in positions)
     return Batch(lanes, family, np.array(positions), named, labels, {}, log_base, nobs, marks, options)

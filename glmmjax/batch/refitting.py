@@ -30,7 +30,7 @@ def check_refittable(fit: object, who: str) -> None:
 def refit_many(fit: FormulaFit, Y: np.ndarray, run: Run, began: float | None = None) -> Many:
     """The model of a fit refitted to every column of ``Y`` (nobs, m), beginning at its estimates."""
     began = time.perf_counter() if began is None else began
-    rows, design = np.arange(fit.nobs), fit.design
+    rows, design = np.arange(len(fit.design.y)), fit.design
     responses = Responses(Y, rows, design.trials, design.weights, bool(np.isnan(Y).any()))
     options = replace(fit.options, start=fit.estimates)
     batch = prepare_responses(design, fit.family, responses, tuple(range(Y.shape[1])), options)

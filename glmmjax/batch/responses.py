@@ -12,7 +12,7 @@ from glmmjax import _arguments
 from glmmjax._errors import ArgumentError, DataError, did_you_mean
 from glmmjax._frames import read_table
 from glmmjax._rank import dependent_columns
-from glmmjax._response import MOST_CATEGORIES, nearly_whole
+from glmmjax._response import MOST_CATEGORIES, nearly_whole, whole
 from glmmjax.batch.batches import Batch, NothingToFit, blocks, constrained, mark, unfit_batch
 from glmmjax.batch.lanes import LANES_AT_ONCE, Responses, response_lanes
 from glmmjax.batch.starts import lane_starts
@@ -45,6 +45,8 @@ def response_batches(
     set of columns that the others determine in the rows that are left.
     """
     matrix, names = as_matrix(responses)
+    if family.response in ("count", "trials"):
+        matrix = _whole(matrix)
     left, _, right = texts["cond"].partition("~")
     if left.strip():
         raise ArgumentError(
@@ -220,6 +222,17 @@ def as_matrix(responses: Any) -> tuple[Any, Sequence[Any] | None]:
     return array, names
 
 
+def _whole(matrix: Any) -> Any:
+    """The responses (n, m), those that are whole numbers but for rounding as whole numbers."""
+    if not np.issubdtype(matrix.dtype, np.floating):
+        return matrix
+    if not hasattr(matrix, "toarray"):
+        return whole(matrix)
+    out = matrix.copy()
+    out.data = whole(out.data)
+    return out
+
+
 def _columns(responses: Any) -> tuple[np.ndarray, list[Any]]:
     """The columns of a data frame, whatever they are called, and their names."""
     names = list(responses.columns)
@@ -315,7 +328,8 @@ def _look_over(
         lanes = np.arange(begin, min(begin + LANES_AT_ONCE, responses.size))
         y, trials, weights = responses.take(lanes)
         weights = np.broadcast_to(weights, y.shape)
-        nobs[lanes] = np.sum(weights > 0, axis=1)
+        counts = (weights > 0) & (trials > 0) if family.response == "trials" else weights > 0
+        nobs[lanes] = np.sum(counts, axis=1)
         marks[lanes] = mark(design.rows, y, weights)
         with np.errstate(all="ignore"):
             inside = np.asarray(family.in_support(y, trials)) | (weights == 0)

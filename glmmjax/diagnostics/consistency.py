@@ -181,7 +181,7 @@ def _replicates(fit: Fit, n: int, seed: int) -> tuple[Any, Replicate]:
     if isinstance(fit, FormulaFit):
         y, effects = simulate_with_effects(fit, n, seed)
         padded = fit.problem.data.y.shape[0]
-        rows = np.concatenate([np.arange(fit.nobs), np.zeros(padded - fit.nobs, dtype=int)])
+        rows = np.concatenate([np.arange(len(fit.design.y)), np.zeros(padded - len(fit.design.y), dtype=int)])
         return (y[:, rows], tuple(_spherical(fit, effects))), _replace_response
     assert isinstance(fit, LikelihoodFit)
     draw_one = _Draw(fit)

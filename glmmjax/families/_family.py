@@ -14,6 +14,7 @@ import numpy as np
 from glmmjax._errors import FamilyError, did_you_mean
 from glmmjax._links import LINKS, POSITIVE, PROBABILITY, Link
 from glmmjax._precision import double_precision
+from glmmjax._special import NUMPY, log_gamma_excess
 
 #: Links of the families of counts.
 COUNT_LINKS = {name: POSITIVE[name] for name in ("log", "identity", "sqrt")}
@@ -129,7 +130,11 @@ class Family:
             ``eta["cond"]`` is the linear predictor, ``eta["disp"]`` is ``log phi`` if there is a dispersion parameter,
             ``eta["psi"]`` (r,) the shape parameters on their unconstrained scale if there are any.
         links: names of the links that the family may have, default first. Default: the one it has.
-        log_base: ``(y, trials) -> (n,)`` the terms that ``nll`` leaves out; NumPy. Default: 0.
+        log_base: ``(y, trials) -> (n,)`` the terms that ``nll`` leaves out; NumPy. Default: 0. What the optimizer sees
+            is ``nll`` with ``shared_nll``, and it stops where a further fall is lost in their rounding: large terms in
+            the data alone belong here. For counts it is the log-density of the best fit to each of them (a Poisson
+            count at ``mu = y``), so that what is left is half a deviance, of the order of one in every row. It is 0 at
+            ``y = 0`` where a family has zeros.
         shared_nll: ``(y, eta, trials) -> (n,)`` a part of the negative log-density that no predictor but ``disp`` and
             ``psi`` enters: where these are the same for all rows it is evaluated once for each distinct ``y``. It must
             be 0 at ``y = 0``. Default: None.
@@ -147,7 +152,10 @@ class Family:
         response: "real", "positive", "count", "trials", "unit", "categories" or "interval".
         support: the values that ``y`` may have, in words that follow "must be".
         in_support: ``(y, trials) -> (n,) bool``. Default: finite.
-        has_zeros: whether ``y = 0`` has a positive probability. If not, zero inflation makes the model a hurdle model.
+        has_zeros: whether ``y = 0`` has a positive probability. If not, zero inflation makes the model a hurdle model,
+            for which the density must be that of the values other than 0. Default: for counts and trials, whether the
+            density is positive there; False for the others, which are continuous (for "real" it must be said where
+            extra zeros are to be fitted to whole numbers).
         interior: a ``y`` well inside the support.
         zero_inflated: whether there is a predictor of zero inflation.
         start_mu: ``(y, trials) -> (n,)`` mean at which GLM iterations start, inside its range. Default: the mean of y.
@@ -186,7 +194,7 @@ class Family:
     response: str = "real"
     support: str = "finite numbers"
     in_support: Callable[[Any, Any], Any] = _finite
-    has_zeros: bool = False
+    has_zeros: bool | None = None
     interior: float = 1.0
     zero_inflated: bool = False
     start_mu: Callable[[Any, Any], Any] = _mean_everywhere
@@ -216,6 +224,8 @@ class Family:
             )
         if not self.links:
             object.__setattr__(self, "links", (self.link.name,))
+        if self.has_zeros is None and self.response not in ("real", "count", "trials"):
+            object.__setattr__(self, "has_zeros", False)
         if self.has_dispersion and self.phi_name is None:
             object.__setattr__(self, "phi_name", "dispersion parameter")
 
@@ -317,11 +327,20 @@ def one(phi: Any) -> float:
     return 1.0
 
 
-def log_factorial_base(y: Any, trials: Any) -> Any:
-    """``-log y!``, the base of the families of counts."""
-    from scipy.special import gammaln
+def log_factorial_excess(y: Any) -> Any:
+    """``log y! - y log y + y``, 0 at ``y = 0``; NumPy.
 
-    return -gammaln(np.asarray(y, dtype=float) + 1.0)
+    >>> log_factorial_excess(np.array([0.0, 1.0, 2.0])).round(6).tolist()
+    [0.0, 1.0, 1.306853]
+    """
+    y = np.asarray(y, dtype=float)
+    log_y = np.log(np.where(y > 0, y, 1.0))
+    return np.where(y > 0, log_gamma_excess(log_y, NUMPY) + log_y, 0.0)
+
+
+def poisson_base(y: Any, trials: Any) -> Any:
+    """The Poisson log-density of each count at ``mu = y``, the base of the families of counts."""
+    return -log_factorial_excess(y)
 
 
 def nbinom_cdf(y: Any, size: Any, success: Any) -> Any:
@@ -330,6 +349,13 @@ def nbinom_cdf(y: Any, size: Any, success: Any) -> Any:
 
     y = np.floor(y)
     return np.where(y < 0, 0.0, betainc(size, np.maximum(y, 0.0) + 1.0, success))
+
+
+def nbinom_above(y: Any, size: Any, success: Any) -> Any:
+    """``P(Y > y)`` at y >= 0, to full relative accuracy where it is tiny; success is ``mu / (mu + size)``; NumPy."""
+    from scipy.special import betainc
+
+    return betainc(y + 1.0, size, success)
 
 
 def in_counts(y: Any, trials: Any) -> Any:

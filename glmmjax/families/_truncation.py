@@ -21,12 +21,17 @@ from glmmjax.families._family import Bound, Family, Given, is_whole, no_deviance
 _log_positive = PROBABILITY["cloglog"].log_inverse  # log(1 - exp(-exp(t)))
 
 
-def truncated(family: Family, nll_of_zero: Callable[[Given], Any]) -> Family:
+Within = Callable[[Any, Given], Any]
+
+
+def truncated(family: Family, nll_of_zero: Callable[[Given], Any], within: Within) -> Family:
     """The family given that the count is not zero; "truncated_" goes before its name.
 
     Args:
         family: a family of counts, with all of ``-log f(0)`` in its ``nll``.
         nll_of_zero: ``at -> -log f(0)``, NumPy; to full relative accuracy for tiny means.
+        within: ``(y, at) -> P(Y <= y | Y > 0)`` at whole y of 1 or more, NumPy; for tiny means too, where it is not the
+            difference of two probabilities that both round to one.
     """
 
     def numeric(function: Callable[..., Any]) -> Bound:
@@ -38,19 +43,19 @@ def truncated(family: Family, nll_of_zero: Callable[[Given], Any]) -> Family:
         nll=Bound(_nll, family),
         mean=numeric(_mean),
         variance=numeric(_variance),
-        simulate=numeric(_simulate),
-        cdf=numeric(_cdf),
+        simulate=Bound(Bound(_simulate, within), family),
+        cdf=Bound(_cdf, within),
         deviance=no_deviance,
         has_zeros=False,
         support="whole numbers of 1 or more (add ziformula= for zeros: a hurdle model)",
         in_support=_in_support,
         start_mu=_start_mu,
-        bind=None if family.bind is None else Bound(Bound(_bind, nll_of_zero), family),
+        bind=None if family.bind is None else Bound(Bound(_bind, (nll_of_zero, within)), family),
     )
 
 
 def _bind(
-    nll_of_zero: Callable[[Given], Any],
+    zero_and_within: tuple[Callable[[Given], Any], Within],
     family: Family,
     own: Family,
     y: Any,
@@ -58,7 +63,7 @@ def _bind(
     components: tuple[str, ...],
 ) -> Family:
     assert family.bind is not None
-    return truncated(family.bind(family, y, categories, components), nll_of_zero)
+    return truncated(family.bind(family, y, categories, components), *zero_and_within)
 
 
 def _nll(family: Family, y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -86,13 +91,23 @@ def _variance(nll_of_zero: Callable[[Given], Any], family: Family, at: Given) ->
     return np.maximum((family.variance(at) + mean**2) / positive - (mean / positive) ** 2, 0.0)
 
 
-def _cdf(nll_of_zero: Callable[[Given], Any], family: Family, y: Any, at: Given) -> Any:
-    zero = np.exp(-np.asarray(nll_of_zero(at)))
-    ratio = (family.cdf(y, at) - zero) / _positive(nll_of_zero, at)
-    return np.where(np.asarray(y) < 1, 0.0, np.clip(ratio, 0.0, 1.0))
+def _cdf(within: Within, y: Any, at: Given) -> Any:
+    y = np.floor(np.asarray(y, dtype=float))
+    return np.where(y < 1, 0.0, np.clip(within(np.maximum(y, 1.0), at), 0.0, 1.0))
 
 
-def _simulate(nll_of_zero: Callable[[Given], Any], family: Family, rng: np.random.Generator, at: Given) -> Any:
+def from_tails(above: Callable[[Any, Given], Any]) -> Within:
+    """``P(Y <= y | Y > 0)`` from ``(y, at) -> P(Y > y)`` of full relative accuracy."""
+    return Bound(_from_tails, above)
+
+
+def _from_tails(above: Callable[[Any, Given], Any], y: Any, at: Given) -> Any:
+    # where not even P(Y > 0) is a number it can be written as, the count is 1
+    positive = np.asarray(above(np.zeros_like(y), at))
+    return 1.0 - np.where(positive > 0, above(y, at) / np.where(positive > 0, positive, 1.0), 0.0)
+
+
+def _simulate(within: Within, family: Family, rng: np.random.Generator, at: Given) -> Any:
     y = np.asarray(family.simulate(rng, at), dtype=float)
     for _ in range(20):
         again = y == 0
@@ -102,9 +117,7 @@ def _simulate(nll_of_zero: Callable[[Given], Any], family: Family, rng: np.rando
     again = y == 0
     if np.any(again):
         # where nearly all counts are zeros: the smallest y whose distribution function is u or more
-        y[again] = _inverse(
-            rng.uniform(size=int(again.sum())), Bound(Bound(_cdf, nll_of_zero), family), _rows(at, again)
-        )
+        y[again] = _inverse(rng.uniform(size=int(again.sum())), Bound(_cdf, within), _rows(at, again))
     return y
 
 

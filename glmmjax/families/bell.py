@@ -39,9 +39,16 @@ def _log_lambert_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
+    # less its value at mu = y, where theta exp(theta) = y
+    counts = jnp.where(y > 0, y, 1.0)
+    log_best = log_lambert(jnp.log(counts))
+    best = jnp.exp(log_best)
+
     def density(cond: Any) -> Any:
         log_theta = log_lambert(link.log_inverse(cond))
-        return jnp.expm1(jnp.exp(log_theta)) - y * log_theta
+        d = jnp.where(y > 0, log_theta - log_best, 0.0)
+        positive = counts / best * jnp.expm1(best * jnp.expm1(d)) - counts * d
+        return jnp.where(y > 0, positive, jnp.expm1(jnp.exp(log_theta)))
 
     return inside(link, eta["cond"], density)
 
@@ -60,10 +67,18 @@ def log_bell_numbers(y: Any) -> np.ndarray:
     return (np.array(series) - 1.0)[back].reshape(np.shape(y))
 
 
-def _log_base(y: Any, trials: Any) -> Any:
+def _log_coefficient(y: Any) -> Any:
+    """``log(B_y / y!)``."""
     from scipy.special import gammaln
 
     return log_bell_numbers(y) - gammaln(np.asarray(y, dtype=float) + 1.0)
+
+
+def _log_base(y: Any, trials: Any) -> Any:
+    y = np.asarray(y, dtype=float)
+    counts = np.where(y > 0, y, 1.0)
+    theta = _theta(Given(counts))
+    return np.where(y > 0, _log_coefficient(y) + counts * np.log(theta) - np.expm1(theta), 0.0)
 
 
 def _theta(at: Given) -> Any:
@@ -74,7 +89,7 @@ def _theta(at: Given) -> Any:
 
 def _pmf(at: Given, k: int) -> Any:
     theta = _theta(at)
-    return np.exp(_log_base(np.array(float(k)), None) + k * np.log(theta) - np.expm1(theta))
+    return np.exp(_log_coefficient(np.array(float(k))) + k * np.log(theta) - np.expm1(theta))
 
 
 def _variance(at: Given) -> Any:

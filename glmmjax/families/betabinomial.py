@@ -8,14 +8,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from glmmjax._deviances import betabinomial_half_deviance
 from glmmjax._links import PROBABILITY, Link
-from glmmjax._special import log_rising
+from glmmjax._special import log_gamma_step
 from glmmjax.families._family import Family, Given, inside, unit_link
 from glmmjax.families.binomial import binomial
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
-    # Binomial, and three rising factorials relative to their powers, which vanish as phi grows.
+    # It tends to binomial's as phi grows; from log phi = 60 on, where they agree to rounding, phi is held.
     log_phi = jnp.where(eta["disp"] < 60.0, eta["disp"], 60.0)
     assert link.log1m_inverse is not None
     log_failure = link.log1m_inverse
@@ -23,14 +24,15 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
     def density(cond: Any) -> Any:
         log_mu, log_rest = link.log_inverse(cond), log_failure(cond)
         failures = trials - y
-        rising = log_rising(log_phi + log_mu, y) + log_rising(log_phi + log_rest, failures)
-        return -y * log_mu - failures * log_rest - rising
+        steps = log_gamma_step(log_phi + log_mu, y) + log_gamma_step(log_phi + log_rest, failures)
+        return betabinomial_half_deviance(log_mu, log_rest, log_phi, y, failures) - steps
 
-    return inside(link, eta["cond"], density) + log_rising(log_phi, trials)
+    return inside(link, eta["cond"], density) + log_gamma_step(log_phi, trials)
 
 
 def _variance(at: Given) -> Any:
-    return at.mu * (1.0 - at.mu) * (at.phi + at.trials) / (at.phi + 1.0) / at.trials
+    trials = np.maximum(at.trials, 1.0)
+    return at.mu * (1.0 - at.mu) * (at.phi + trials) / (at.phi + 1.0) / trials
 
 
 def _simulate(rng: np.random.Generator, at: Given) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from glmmjax._deviances import binomial_half_deviance, logistic_half_deviance
 from glmmjax._links import PROBABILITY, Link
-from glmmjax.families._family import Family, Given, inside, is_whole, log_ratio, one, unit_link
+from glmmjax.families._family import Family, Given, inside, is_whole, log_factorial_excess, log_ratio, one, unit_link
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -16,20 +17,21 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
     assert log_failure is not None
 
     def density(cond: Any) -> Any:
-        return -y * link.log_inverse(cond) - (trials - y) * log_failure(cond)
+        if link == PROBABILITY["logit"]:
+            return logistic_half_deviance(cond, y, trials - y)
+        return binomial_half_deviance(link.log_inverse(cond), log_failure(cond), y, trials - y)
 
     return inside(link, eta["cond"], density)
 
 
 def _log_base(y: Any, trials: Any) -> Any:
-    from scipy.special import betaln
-
     y, trials = np.asarray(y, dtype=float), np.asarray(trials, dtype=float)
-    return -np.log1p(trials) - betaln(y + 1.0, trials - y + 1.0)
+    own = log_factorial_excess(trials) - log_factorial_excess(y) - log_factorial_excess(trials - y)
+    return np.where((y > 0) & (y < trials), own, 0.0)
 
 
 def _variance(at: Given) -> Any:
-    return at.mu * (1.0 - at.mu) / at.trials
+    return at.mu * (1.0 - at.mu) / np.maximum(at.trials, 1.0)
 
 
 def _simulate(rng: np.random.Generator, at: Given) -> Any:
@@ -59,7 +61,7 @@ def _start_mu(y: Any, trials: Any) -> Any:
 
 
 def _start_variance(mu: Any, trials: Any) -> Any:
-    return mu * (1.0 - mu) / trials
+    return mu * (1.0 - mu) / np.maximum(trials, 1.0)
 
 
 def binomial(link: str | Link | None = None) -> Family:

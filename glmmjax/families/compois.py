@@ -8,7 +8,7 @@ that one pass over the support serves them all, whatever the order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ LARGEST_COUNT = 5000
 TERMS = 512
 TOLERANCE = 1e-13
 MAX_STEPS = 60
+MOST_NUMBERS = 1_000_000  # of probabilities that are held at a time
 # Of log nu: at the lower end the distribution is geometric to rounding, at the upper one it has a variance of next to
 # nothing at whole means, by which the derivatives divide.
 LOG_NU = (-40.0, 3.5)
@@ -150,13 +151,35 @@ def bind_terms(family: Family, y: Any, categories: tuple[Any, ...], components: 
     return replace(family, nll=Bound(_nll, 1 << int(np.ceil(np.log2(6.0 * largest + 100.0)))))
 
 
-def _probabilities(at: Given) -> tuple[np.ndarray, np.ndarray]:
-    """The probabilities of the counts (m, terms) for each distinct pair of mu and phi, and which one each row has."""
+def _by_chunks(at: Given, read: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """What ``read(p, which)`` says of each row, from the probabilities ``p`` (m, terms) of some distinct mu and phi.
+
+    ``which`` are the positions of the rows in the whole, and ``p`` has one row for each of them. The distinct pairs are
+    taken in the order of their sums' lengths, so many at a time that the sums of all of them stay small.
+    """
     mu, phi = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (at.mu, at.phi)))
     nu = np.exp(np.clip(-np.log(phi), *LOG_NU))
-    terms = int(max(TERMS, 40.0 * np.max(mu) * max(1.0, float(np.max(phi)) ** 0.5) + 100.0))
-    distinct, back = np.unique(np.stack([mu.reshape(-1), nu.reshape(-1)]), axis=1, return_inverse=True)
-    return _solved(terms, *distinct), back.reshape(mu.shape)
+    # The density is log-concave: 45 standard deviations out a tail has less than exp(-44). The geometric distribution
+    # has the largest variance.
+    sd = np.sqrt(np.minimum(1.5 * mu * phi + 2.0, mu + mu**2))
+    lengths = np.maximum(TERMS, mu + 45.0 * sd + 100.0).reshape(-1)
+    order = np.lexsort((nu.reshape(-1), mu.reshape(-1), lengths))
+    flat_mu, flat_nu = mu.reshape(-1)[order], nu.reshape(-1)[order]
+    new = np.append(True, (np.diff(flat_mu) != 0) | (np.diff(flat_nu) != 0))[: len(order)]
+    pair = np.cumsum(new) - 1  # of each row, in this order
+    first = np.flatnonzero(new)
+    out = np.empty(mu.size)
+    begin = 0
+    while begin < len(first):
+        some = max(1, int(MOST_NUMBERS // lengths[order[first[begin]]]))
+        while some > 1 and some * lengths[order[first[min(begin + some, len(first)) - 1]]] > MOST_NUMBERS:
+            some //= 2
+        end = min(begin + some, len(first))
+        p = _solved(int(lengths[order[first[end - 1]]]), flat_mu[first[begin:end]], flat_nu[first[begin:end]])
+        rows = slice(first[begin], first[end] if end < len(first) else len(order))
+        out[order[rows]] = read(p[pair[rows] - begin], order[rows])
+        begin = end
+    return out.reshape(mu.shape)
 
 
 def _solved(terms: int, mu: np.ndarray, nu: np.ndarray) -> np.ndarray:
@@ -178,16 +201,21 @@ def _solved(terms: int, mu: np.ndarray, nu: np.ndarray) -> np.ndarray:
 
 
 def _variance(at: Given) -> Any:
-    p, which = _probabilities(at)
-    j = np.arange(p.shape[1])
-    return np.sum(p * (j - (p @ j)[:, None]) ** 2, axis=1)[which]
+    def read(p: np.ndarray, which: np.ndarray) -> np.ndarray:
+        j = np.arange(float(p.shape[1]))
+        return np.sum(p * (j - (p @ j)[:, None]) ** 2, axis=1)
+
+    return _by_chunks(at, read)
 
 
 def nll_of_zero(at: Given) -> Any:
     """``-log f(0) = log Z``, to full relative accuracy for tiny means."""
-    p, which = _probabilities(at)
-    with np.errstate(divide="ignore"):
-        return -np.log1p(-np.sum(p[:, 1:], axis=1))[which]
+
+    def read(p: np.ndarray, which: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return -np.log1p(-np.sum(p[:, 1:], axis=1))
+
+    return _by_chunks(at, read)
 
 
 def _working_variance(at: Given) -> Any:
@@ -195,20 +223,35 @@ def _working_variance(at: Given) -> Any:
 
 
 def _simulate(rng: np.random.Generator, at: Given) -> Any:
-    p, which = _probabilities(at)
-    total, level = np.cumsum(p, axis=1), rng.uniform(size=which.shape)
-    y = np.zeros(which.shape)
-    for row, own in enumerate(total):
-        mine = which == row
-        y[mine] = np.searchsorted(own[:-1], level[mine])
-    return y
+    level = rng.uniform(size=np.broadcast_shapes(np.shape(at.mu), np.shape(at.phi))).reshape(-1)
+
+    def read(p: np.ndarray, which: np.ndarray) -> np.ndarray:
+        return np.sum(np.cumsum(p[:, :-1], axis=1) < level[which, None], axis=1).astype(float)
+
+    return _by_chunks(at, read)
+
+
+def _summed(first: int, y: Any, at: Given) -> np.ndarray:
+    """``P(first <= Y <= y | Y >= first)``."""
+    mu, phi, y = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (at.mu, at.phi, y)))
+    counts = np.floor(y).reshape(-1)
+
+    def read(p: np.ndarray, which: np.ndarray) -> np.ndarray:
+        total = np.cumsum(p[:, first:], axis=1)
+        picked = np.clip(counts[which] - first, 0, total.shape[1] - 1).astype(int)
+        own = np.take_along_axis(total, picked[:, None], axis=1)[:, 0] / (total[:, -1] if first else 1.0)
+        return np.where(counts[which] < first, 0.0, np.minimum(own, 1.0))
+
+    return _by_chunks(at._replace(mu=mu, phi=phi), read)
 
 
 def _cdf(y: Any, at: Given) -> Any:
-    p, which = _probabilities(at)
-    y, which = np.broadcast_arrays(np.floor(np.asarray(y, dtype=float)), which)
-    picked = np.cumsum(p, axis=1)[which, np.clip(y, 0, p.shape[1] - 1).astype(int)]
-    return np.where(y < 0, 0.0, np.minimum(picked, 1.0))
+    return _summed(0, y, at)
+
+
+def within(y: Any, at: Given) -> Any:
+    """``P(Y <= y | Y > 0)``."""
+    return _summed(1, y, at)
 
 
 def compois(link: str | Link | None = None) -> Family:

@@ -55,6 +55,29 @@ def n_free(kind: str, size: int) -> int:
     return {"flexible": size, "symmetric": size // 2 + 1, "equidistant": 2}[kind]
 
 
+def structure(kind: str, size: int) -> np.ndarray:
+    """The matrix (size, parts) from effects on the parts of the thresholds to those on each; the identity for flexible.
+
+    Thresholds with effects of their own keep their structure for every value of the predictors. The parts are those of
+    :func:`thresholds` before logarithms are taken.
+
+    >>> structure("symmetric", 4).tolist()
+    [[1.0, 0.0, -1.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
+    """
+    if n_free(kind, size) == size:
+        return np.eye(size)
+    if kind == "equidistant":
+        return np.column_stack([np.ones(size), np.arange(float(size))])
+    inner = 1 + (size + 1) % 2
+    position = np.arange(size)
+    upper = (size - 1) // 2 + inner - 1  # the highest of the inner ones
+    columns = [np.ones(size), *[(position >= upper).astype(float)] * (inner - 1)]
+    for step in range(1, (size - inner) // 2 + 1):
+        above = (position >= upper + step).astype(float)
+        columns.append(above - (position <= upper - inner + 1 - step))
+    return np.column_stack(columns)
+
+
 def cumulative(link: str | Link | None = None, threshold: str = "flexible") -> Family:
     """The cumulative family: ordered categories that an unobserved variable with distribution ``F`` falls into.
 
@@ -95,9 +118,10 @@ def _bind(kind: str, family: Family, y: Any, categories: tuple[Any, ...], compon
             f"threshold={kind!r} needs a response with three or more categories, and there are {len(categories)}: use "
             "threshold='flexible'."
         )
-    nominal = tuple(f"nominal{j}" for j in range(1, size + 1)) if "nominal" in components else ()
+    parts = range(1, n_free(kind, size) + 1)
+    nominal = tuple(f"nominal{j}" for j in parts) if "nominal" in components else ()
     names = tuple(f"{low}|{high}" for low, high in pairwise(categories))
-    law = Bound(_probabilities, (family.link, nominal))
+    law = Bound(_probabilities, (family.link, kind, size, nominal))
     return replace(
         family,
         nll=Bound(_nll, (kind, size, nominal)),
@@ -139,9 +163,10 @@ def _nll(given: tuple[str, int, tuple[str, ...]], y: Any, eta: Mapping[str, Any]
     category = y.astype(int)
     upper = cuts[jnp.clip(category, 0, size - 1)]
     lower = cuts[jnp.clip(category - 1, 0, size - 1)]
-    for j, name in enumerate(nominal):
-        upper = upper + jnp.where(category == j, eta[name], 0.0)
-        lower = lower + jnp.where(category == j + 1, eta[name], 0.0)
+    for j, row in enumerate(structure(kind, size) if nominal else ()):
+        shift = sum(part * eta[name] for part, name in zip(row, nominal, strict=True) if part)
+        upper = upper + jnp.where(category == j, shift, 0.0)
+        lower = lower + jnp.where(category == j + 1, shift, 0.0)
     scale = jnp.exp(-eta["disp"]) if "disp" in eta else 1.0
     a, b = (upper - eta["cond"]) * scale, (lower - eta["cond"]) * scale
     return -log_probability(link, a, b, category == 0, category == size)
@@ -179,12 +204,13 @@ def _step_of_exp(x: Any, step: Any) -> Any:
     return jnp.exp(jnp.minimum(x, 300.0)) * jnp.expm1(jnp.minimum(step, 300.0))
 
 
-def _probabilities(given: tuple[Link, tuple[str, ...]], at: Given) -> np.ndarray:
-    link, nominal = given
+def _probabilities(given: tuple[Link, str, int, tuple[str, ...]], at: Given) -> np.ndarray:
+    link, kind, size, nominal = given
     cond = np.asarray(at.eta["cond"], dtype=float)[..., None]
     cuts = np.asarray(at.psi, dtype=float) + np.zeros(cond.shape)
     if nominal:
-        cuts = cuts + np.stack([np.broadcast_to(at.eta[name], cond.shape[:-1]) for name in nominal], axis=-1)
+        parts = np.stack([np.broadcast_to(at.eta[name], cond.shape[:-1]) for name in nominal], axis=-1)
+        cuts = cuts + parts @ structure(kind, size).T
     scale = np.exp(np.asarray(at.eta["disp"], dtype=float))[..., None] if "disp" in at.eta else 1.0
     x = (cuts - cond) / scale
     # from both sides, so that neither tail is a difference from one

@@ -87,6 +87,7 @@ def gaussian(link: str | Link | None = None) -> Family:
         simulate=_simulate,
         cdf=_cdf,
         deviance=_deviance,
+        has_zeros=False,
         start_mu=start_real(chosen),
         phi_name="residual standard deviation",
     )

@@ -9,13 +9,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from glmmjax._deviances import poisson_half_deviance
 from glmmjax._links import Link
-from glmmjax.families._family import Family, Given, count_family, inside, log_factorial_base
+from glmmjax._special import NUMPY, log1mexp
+from glmmjax.families._family import Family, Given, count_family, inside, poisson_base
 from glmmjax.families._sums import cdf_by_sums, draw_by_sums
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
-    # With s = phi^(-1/2): w = s mu + (1 - s) y, and -log f = w - log(s mu) - (y - 1) log w + log y!
+    # With s = phi^(-1/2) and w = s mu + (1 - s) y: Poisson's with the mean w, and log(w / (s mu)).
     log_s = -0.5 * eta["disp"]
     rest = -jnp.expm1(log_s)
 
@@ -23,8 +25,9 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
         own = link.log_inverse(cond) + log_s  # log(s mu)
         w = jnp.exp(own) + rest * y
         possible = w > 0
-        powers = jnp.where(y == 0, 0.0, own + (y - 1.0) * _log_sum(own, jnp.where(possible, rest * y, 0.0)))
-        return jnp.where(possible, jnp.where(possible, w, 1.0) - powers, jnp.inf)
+        log_w = jnp.where(y == 0, own, _log_sum(own, jnp.where(possible & (y > 0), rest * y, 1.0)))
+        distance = poisson_half_deviance(jnp.where(possible, w, 1.0), log_w, y)
+        return jnp.where(possible, distance + (log_w - own), jnp.inf)
 
     return inside(link, eta["cond"], density)
 
@@ -38,13 +41,17 @@ def _log_sum(log_a: Any, b: Any) -> Any:
 
 
 def _pmf(at: Given, k: int) -> Any:
+    return np.exp(_log_pmf(at, k))
+
+
+def _log_pmf(at: Given, k: int) -> Any:
     from scipy.special import gammaln
 
     s = 1.0 / np.sqrt(at.phi)
     w = s * at.mu + (1.0 - s) * k
     with np.errstate(invalid="ignore", divide="ignore"):
         log_pmf = np.log(s * at.mu) + (k - 1.0) * np.log(w) - w - gammaln(k + 1.0)
-    return np.where(w > 0, np.exp(np.where(w > 0, log_pmf, -np.inf)), 0.0)
+    return np.where(w > 0, log_pmf, -np.inf)
 
 
 def _variance(at: Given) -> Any:
@@ -57,6 +64,12 @@ def _simulate(rng: np.random.Generator, at: Given) -> Any:
 
 def _cdf(y: Any, at: Given) -> Any:
     return cdf_by_sums(partial(_pmf, at), y)
+
+
+def within(y: Any, at: Given) -> Any:
+    """``P(Y <= y | Y > 0)``."""
+    log_positive = log1mexp(np.asarray(at.mu) / np.sqrt(at.phi), NUMPY)
+    return cdf_by_sums(lambda k: np.exp(_log_pmf(at, k) - log_positive) if k > 0 else 0.0 * log_positive, y)
 
 
 def genpois(link: str | Link | None = None) -> Family:
@@ -76,7 +89,7 @@ def genpois(link: str | Link | None = None) -> Family:
         "genpois",
         link,
         _nll,
-        log_base=log_factorial_base,
+        log_base=poisson_base,
         has_dispersion=True,
         variance=_variance,
         simulate=_simulate,

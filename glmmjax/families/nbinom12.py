@@ -9,9 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from glmmjax._deviances import nbinom_half_deviance
 from glmmjax._links import Link
-from glmmjax._special import log_rising, softplus
-from glmmjax.families._family import Family, Given, Shape, count_family, inside, log_factorial_base, nbinom_cdf
+from glmmjax._special import log_gamma_step, softplus
+from glmmjax.families._family import Family, Given, Shape, count_family, inside, nbinom_cdf, poisson_base
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
@@ -23,7 +24,7 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
         log_mu = link.log_inverse(cond)
         log_excess = log_phi + softplus(log_mu - log_psi - log_phi)  # of the variance, relative to mu
         log_size = log_mu - log_excess
-        return (y + jnp.exp(log_size)) * softplus(log_excess) - y * log_mu - log_rising(log_size, y)
+        return nbinom_half_deviance(log_mu, log_size, y) - log_gamma_step(log_size, y)
 
     return inside(link, eta["cond"], density)
 
@@ -68,7 +69,7 @@ def nbinom12(link: str | Link | None = None, size: float | None = None) -> Famil
         "nbinom12",
         link,
         _nll,
-        log_base=log_factorial_base,
+        log_base=poisson_base,
         has_dispersion=True,
         shape=Shape(("size",), _natural, _start, None if size is None else (log(size),)),
         variance=_variance,

@@ -8,25 +8,24 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from glmmjax._deviances import nbinom_half_deviance
 from glmmjax._links import Link
-from glmmjax._special import log_rising, softplus
-from glmmjax.families._family import Family, Given, count_family, inside, log_factorial_base, log_ratio, nbinom_cdf
+from glmmjax._special import log_gamma_step
+from glmmjax.families._family import Family, Given, count_family, inside, log_ratio, nbinom_cdf, poisson_base
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
-    # With s = log(1 + mu / phi): (y + phi) s - y log mu, less the rising factorial relative to phi^y. Every term tends
-    # to Poisson's as phi grows; from log phi = 60 on, where they agree to rounding, phi is held.
+    # It tends to Poisson's as phi grows; from log phi = 60 on, where they agree to rounding, phi is held.
     log_phi = jnp.where(eta["disp"] < 60.0, eta["disp"], 60.0)
 
     def density(cond: Any) -> Any:
-        log_mu = link.log_inverse(cond)
-        return (y + jnp.exp(log_phi)) * softplus(log_mu - log_phi) - y * log_mu
+        return nbinom_half_deviance(link.log_inverse(cond), log_phi, y)
 
     return inside(link, eta["cond"], density)
 
 
 def _shared_nll(y: Any, eta: Mapping[str, Any], trials: Any) -> Any:
-    return -log_rising(jnp.where(eta["disp"] < 60.0, eta["disp"], 60.0), y)
+    return -log_gamma_step(eta["disp"], y)
 
 
 def _variance(at: Given) -> Any:
@@ -59,7 +58,7 @@ def nbinom2(link: str | Link | None = None) -> Family:
         "nbinom2",
         link,
         _nll,
-        log_base=log_factorial_base,
+        log_base=poisson_base,
         shared_nll=_shared_nll,
         has_dispersion=True,
         variance=_variance,

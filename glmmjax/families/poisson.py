@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from glmmjax._deviances import poisson_half_deviance
 from glmmjax._links import Link
-from glmmjax.families._family import Family, Given, count_family, inside, log_factorial_base, log_ratio, one
+from glmmjax.families._family import Family, Given, count_family, inside, log_ratio, one, poisson_base
 
 
 def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
     def density(cond: Any) -> Any:
-        return link.inverse(cond) - y * link.log_inverse(cond)
+        return poisson_half_deviance(link.inverse(cond), link.log_inverse(cond), y)
 
     return inside(link, eta["cond"], density)
 
@@ -53,7 +54,7 @@ def poisson(link: str | Link | None = None) -> Family:
         "poisson",
         link,
         _nll,
-        log_base=log_factorial_base,
+        log_base=poisson_base,
         variance=_variance,
         sigma=one,
         simulate=_simulate,

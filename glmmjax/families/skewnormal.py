@@ -100,6 +100,7 @@ def skewnormal(link: str | Link | None = None, shape: float | None = None) -> Fa
         variance=_variance,
         simulate=_simulate,
         cdf=_cdf,
+        has_zeros=False,
         start_mu=start_real(chosen),
         phi_name="standard deviation",
     )

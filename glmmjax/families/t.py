@@ -11,7 +11,7 @@ import numpy as np
 
 from glmmjax._errors import FamilyError
 from glmmjax._links import REAL, Link
-from glmmjax._special import log_rising
+from glmmjax._special import log_gamma_step, softplus
 from glmmjax.families._family import Family, Given, Shape, choose_link, inside
 from glmmjax.families.gaussian import start_real
 
@@ -20,13 +20,18 @@ def _nll(y: Any, eta: Mapping[str, Any], trials: Any, link: Link) -> Any:
     # From df = exp(36) on it is gaussian to rounding, and df is held.
     log_df = jnp.where(eta["psi"][0] < 36.0, eta["psi"][0], 36.0)
     df = jnp.exp(log_df)
-    normalizer = eta["disp"] - log_rising(log_df - log(2.0), 0.5)
+    normalizer = eta["disp"] - _log_gamma_ratio(log_df - log(2.0))
 
     def density(cond: Any) -> Any:
         z = (y - link.inverse(cond)) * jnp.exp(-eta["disp"])
         return 0.5 * (df + 1.0) * jnp.log1p(z * z / df)
 
     return inside(link, eta["cond"], density) + normalizer
+
+
+def _log_gamma_ratio(log_a: Any) -> Any:
+    """``log Gamma(a + 1/2) - log Gamma(a) - log(a) / 2``, to rounding for any a."""
+    return log_gamma_step(log_a, 0.5) + (jnp.exp(log_a) + 0.5) * softplus(log(0.5) - log_a) - 0.5
 
 
 def _log_base(y: Any, trials: Any) -> Any:
@@ -86,6 +91,7 @@ def t(link: str | Link | None = None, df: float | None = None) -> Family:
         variance=_variance,
         simulate=_simulate,
         cdf=_cdf,
+        has_zeros=False,
         start_mu=start_real(chosen),
         phi_name="scale",
     )

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from glmmjax._links import Link
-from glmmjax.families._family import Family, Given
-from glmmjax.families._truncation import truncated
+from glmmjax.families._family import Family, Given, nbinom_above
+from glmmjax.families._truncation import from_tails, truncated
 from glmmjax.families.compois import compois, nll_of_zero
+from glmmjax.families.compois import within as compois_within
 from glmmjax.families.genpois import genpois
+from glmmjax.families.genpois import within as genpois_within
 from glmmjax.families.nbinom1 import nbinom1
 from glmmjax.families.nbinom2 import nbinom2
 from glmmjax.families.poisson import poisson
@@ -32,6 +34,20 @@ def _genpois_zero(at: Given) -> Any:
     return at.mu / np.sqrt(at.phi)
 
 
+def _poisson_above(y: Any, at: Given) -> Any:
+    from scipy.special import gammainc
+
+    return gammainc(y + 1.0, at.mu)
+
+
+def _nbinom1_above(y: Any, at: Given) -> Any:
+    return nbinom_above(y, np.asarray(at.mu) / at.phi, at.phi / (1.0 + np.asarray(at.phi)))
+
+
+def _nbinom2_above(y: Any, at: Given) -> Any:
+    return nbinom_above(y, at.phi, at.mu / (np.asarray(at.mu) + at.phi))
+
+
 def truncated_poisson(link: str | Link | None = None) -> Family:
     """The Poisson family given ``y > 0``; ``eta`` is that of the mean ``mu`` before the truncation.
 
@@ -43,7 +59,7 @@ def truncated_poisson(link: str | Link | None = None) -> Family:
     >>> float(truncated_poisson().mean(Given(1e-20)))
     1.0
     """
-    return truncated(poisson(link), _poisson_zero)
+    return truncated(poisson(link), _poisson_zero, from_tails(_poisson_above))
 
 
 def truncated_nbinom1(link: str | Link | None = None) -> Family:
@@ -55,7 +71,7 @@ def truncated_nbinom1(link: str | Link | None = None) -> Family:
     >>> truncated_nbinom1().has_zeros
     False
     """
-    return truncated(nbinom1(link), _nbinom1_zero)
+    return truncated(nbinom1(link), _nbinom1_zero, from_tails(_nbinom1_above))
 
 
 def truncated_nbinom2(link: str | Link | None = None) -> Family:
@@ -67,7 +83,7 @@ def truncated_nbinom2(link: str | Link | None = None) -> Family:
     >>> truncated_nbinom2().has_zeros
     False
     """
-    return truncated(nbinom2(link), _nbinom2_zero)
+    return truncated(nbinom2(link), _nbinom2_zero, from_tails(_nbinom2_above))
 
 
 def truncated_genpois(link: str | Link | None = None) -> Family:
@@ -79,7 +95,7 @@ def truncated_genpois(link: str | Link | None = None) -> Family:
     >>> truncated_genpois().has_zeros
     False
     """
-    return truncated(genpois(link), _genpois_zero)
+    return truncated(genpois(link), _genpois_zero, genpois_within)
 
 
 def truncated_compois(link: str | Link | None = None) -> Family:
@@ -91,4 +107,4 @@ def truncated_compois(link: str | Link | None = None) -> Family:
     >>> truncated_compois().has_zeros
     False
     """
-    return truncated(compois(link), nll_of_zero)
+    return truncated(compois(link), nll_of_zero, compois_within)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glmmjax._links import Link
+from glmmjax._precision import double_precision
 from glmmjax._special import softplus
 from glmmjax.families._family import Bound, Family, Given, no_deviance
 
@@ -34,6 +35,8 @@ def zero_inflated(family: Family) -> Family:
     """
     if family.zero_inflated:
         return family
+    if family.has_zeros is None and family.response in ("count", "trials"):
+        family = replace(family, has_zeros=_density_at_zero(family))
     return replace(
         family,
         nll=Bound(_mixture if family.has_zeros else _hurdle, family),
@@ -50,6 +53,18 @@ def zero_inflated(family: Family) -> Family:
         start_mu=Bound(_start_mu, family),
         bind=None if family.bind is None else Bound(_bind, family),
     )
+
+
+def _density_at_zero(family: Family) -> bool:
+    """Whether the density of a private family of counts that does not say so is positive at 0."""
+    rows = np.zeros(3)
+    if not np.all(family.in_support(rows, np.ones(3))):
+        return False
+    eta = {name: np.full(3, family.link.interior if name == "cond" else 0.0) for name in family.components}
+    if family.shape is not None:
+        eta["psi"] = np.asarray(family.shape.start(np.ones(3), np.ones(3)), dtype=float)
+    with double_precision():
+        return bool(np.all(np.isfinite(np.asarray(family.full_nll(jnp.asarray(rows), eta, np.ones(3))))))
 
 
 def _bind(family: Family, own: Family, y: Any, categories: tuple[Any, ...], components: tuple[str, ...]) -> Family:

@@ -46,7 +46,8 @@ def whole(y: np.ndarray) -> np.ndarray:
     [29.0, 0.5]
     """
     nearest = np.round(y)
-    return np.where(np.abs(y - nearest) <= 1e-9 * np.maximum(np.abs(y), 1.0), nearest, y)
+    with np.errstate(invalid="ignore"):  # infinite ones, which stay
+        return np.where(np.abs(y - nearest) <= 1e-9 * np.maximum(np.abs(y), 1.0), nearest, y)
 
 
 def response_parts(text: str) -> tuple[str, ...]:

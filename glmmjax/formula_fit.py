@@ -365,8 +365,10 @@ class FormulaFit(Fit):
 
 def count_observations(family: Family, design: Design) -> int:
     """The rows of a design that enter the likelihood, as R's nobs() counts them."""
-    counts = design.weights > 0
-    return int(np.sum(counts & (design.trials > 0) if family.response == "trials" else counts))
+    empty = design.weights == 0
+    if family.response == "trials":
+        empty = empty | (design.trials == 0)
+    return len(design.y) - int(np.sum(empty))
 
 
 @dataclass(frozen=True)

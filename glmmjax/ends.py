@@ -229,7 +229,7 @@ def _of_mean(
 
 
 def _is_ordered_beta(family: Family) -> bool:
-    return family.response == "unit" and family.has_zeros and family.shape is not None
+    return family.response == "unit" and bool(family.has_zeros) and family.shape is not None
 
 
 def _ordered(y: np.ndarray, X: dict[str, np.ndarray], cuts: np.ndarray) -> np.ndarray:

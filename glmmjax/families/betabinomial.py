@@ -45,7 +45,8 @@ def _cdf(y: Any, at: Given) -> Any:
     y, mu, phi, trials = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (y, at.mu, at.phi, at.trials)))
     a, b = mu * phi, (1.0 - mu) * phi
     total = np.zeros(y.shape)
-    for k in range(int(np.max(trials, initial=0.0)) + 1):
+    last = np.minimum(np.max(trials, initial=0.0), np.max(y, initial=-1.0))
+    for k in range(int(np.floor(last)) + 1):
         with np.errstate(invalid="ignore"):
             choose = -np.log1p(trials) - betaln(k + 1.0, np.maximum(trials - k, 0.0) + 1.0)
             term = np.exp(choose + betaln(a + k, np.maximum(trials - k, 0.0) + b) - betaln(a, b))

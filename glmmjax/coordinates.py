@@ -19,15 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from glmmjax._links import Link
-from glmmjax.covariance import unstructured
-from glmmjax.covariance.unstructured import from_lower, lower
-from glmmjax.design import Design, Term
-from glmmjax.layout import Layout, TermLayout, beta_name
+from glmmjax.centering import centering, far_columns, moved
+from glmmjax.design import Design
+from glmmjax.layout import Layout, beta_name
 
 # Links whose linear predictor is a pure number.
 PURE = ("logit", "probit", "cloglog", "loglog", "cauchit", "log")
-# A slope is centered if the mean of its predictor is this many standard deviations from zero.
-FAR = 4.0
 DIFFERENCE = 1e-5
 
 
@@ -58,7 +55,7 @@ def coordinates(
     """
     names = sorted(params)
     blocks = {beta_name(component): S for component, S in scale.items()}
-    if any(far_columns(placed, term) for placed, (_, term) in zip(layout.terms, design.terms, strict=True)):
+    if any(far_columns(placed.covariance, term) for placed, (_, term) in zip(layout.terms, design.terms, strict=True)):
         blocks["theta"] = _centered_slopes(design, layout, params["theta"])
     if free is None:
         of_mean = np.repeat([name == "beta" for name in names], [len(params[name]) for name in names])
@@ -118,26 +115,6 @@ def residual_unit(link: Link, residual: np.ndarray, weights: np.ndarray) -> np.n
     return np.where(np.isfinite(unit) & (unit > 0.0), unit, 1.0)
 
 
-def far_columns(placed: TermLayout, term: Term) -> bool:
-    """Whether a term has an intercept and a correlated slope on a predictor that is far from zero."""
-    if placed.covariance is not unstructured or placed.width < 2 or "(Intercept)" not in term.columns:
-        return False
-    mean, spread = np.mean(term.Z, axis=0), np.std(term.Z, axis=0)
-    return bool(np.any((spread > 0.0) & (np.abs(mean) > FAR * spread)))
-
-
-def centering(term: Term) -> np.ndarray:
-    """The matrix A (q, q) for which the columns of ``Z A`` are centered, but for the intercept; then ``b = A b'``."""
-    A = np.eye(len(term.columns))
-    A[term.columns.index("(Intercept)")] -= np.where(np.std(term.Z, axis=0) > 0.0, np.mean(term.Z, axis=0), 0.0)
-    return A
-
-
-def moved(theta: np.ndarray, A: np.ndarray) -> np.ndarray:
-    """The unstructured ``theta`` of effects ``A b`` where that of ``b`` is ``theta``."""
-    return from_lower(np.asarray(np.linalg.qr((A @ lower(theta, len(A))).T, mode="r")).T)
-
-
 def along(T: np.ndarray, change: np.ndarray) -> np.ndarray:
     """The part of a change of the parameters (k,) that lies in the span of directions T (k, r)."""
     if not np.any(change):
@@ -152,7 +129,7 @@ def _centered_slopes(design: Design, layout: Layout, theta: np.ndarray) -> np.nd
     for placed, (_, term) in zip(layout.terms, design.terms, strict=True):
         own = theta[first : first + placed.n_theta]
         first += placed.n_theta
-        if not far_columns(placed, term):
+        if not far_columns(placed.covariance, term):
             blocks.append(np.eye(len(own)))
             continue
         A = centering(term)

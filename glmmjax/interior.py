@@ -13,7 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from glmmjax.coordinates import PURE, along, centering, far_columns, moved, orthonormal_scale
+from glmmjax.centering import centering, far_columns, moved
+from glmmjax.coordinates import PURE, along, orthonormal_scale
 from glmmjax.design import Design, Term
 from glmmjax.families import Family
 from glmmjax.layout import Layout, TermLayout, beta_name
@@ -88,7 +89,7 @@ def _shortened(X: np.ndarray, change: np.ndarray, reach: float) -> np.ndarray:
 
 def _theta_inside(placed: TermLayout, term: Term, theta: np.ndarray, plain: np.ndarray) -> np.ndarray:
     """The theta of one term, where slopes that are far from zero are centered."""
-    A = centering(term) if far_columns(placed, term) else None
+    A = centering(term) if far_columns(placed.covariance, term) else None
     if A is not None:
         theta, plain = moved(theta, np.linalg.inv(A)), moved(plain, np.linalg.inv(A))
     q = min(placed.width, len(theta))

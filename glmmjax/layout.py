@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from glmmjax._types import Array
+from glmmjax.centering import centering, far_columns
 from glmmjax.covariance import Covariance, resolve_covariance
 from glmmjax.design import Component, Design, Term
 from glmmjax.families import Family
@@ -69,11 +70,13 @@ class ModelData:
     Attributes:
         y, trials, weights: (n,) each.
         X, offset: per component, (n, p) and (n,); one row only where the predictor is the same for all.
-        Z: per term, its columns (q, n).
+        Z: per term, its columns (q, n), where they are far from zero centered by a matrix A; see
+            :mod:`glmmjax.centering`.
         members: which groups each observation belongs to, with what the structure needs besides.
         distinct: ``(y, trials, weights)`` of the distinct responses where part of the density is the same in rows with
             equal responses, each with the sum of the weights of its rows; None if there is no such part.
         priors: the numbers of each prior.
+        uncentering: per term ``A^-1`` (q, q), or None where A is the identity; empty where it always is.
     """
 
     y: Array
@@ -85,6 +88,7 @@ class ModelData:
     members: Any
     distinct: tuple[Array, Array, Array] | None = None
     priors: tuple[Array, ...] = ()
+    uncentering: tuple[Array | None, ...] = ()
 
 
 def beta_name(component: str) -> str:
@@ -158,16 +162,21 @@ def lay_out(
     y, trials = design.y[rows], design.trials[rows]
     shared = family.shared_nll is not None and not varies.get("disp", False)
     read, numbers = read_priors(priors, _matrices(design, family), _prior_terms(design, placed))
+    both = zip(placed, design.terms, strict=True)
+    centers = [centering(term) if far_columns(own.covariance, term) else None for own, (_, term) in both]
+    any_far = any(A is not None for A in centers)
+    Z = [term.Z if A is None else term.Z @ A for A, (_, term) in zip(centers, design.terms, strict=True)]
     data = ModelData(
         y=y,
         trials=trials,
         weights=weights,
         X={name: part.X[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
         offset={name: part.offset[rows if varies[name] else rows[:1]] for name, part in design.components.items()},
-        Z=tuple(np.ascontiguousarray(term.Z[rows].T) for _, term in design.terms),
+        Z=tuple(np.ascontiguousarray(own[rows].T) for own in Z),
         members=members,
         distinct=_distinct(y, trials, weights) if shared else None,
         priors=numbers,
+        uncentering=tuple(None if A is None else np.linalg.inv(A) for A in centers) if any_far else (),
     )
     n_psi = 0 if family.shape is None else len(family.shape.start(design.y, design.trials))
     n_beta = design.components["cond"].X.shape[1] if reml else 0

@@ -44,6 +44,14 @@ def factors(layout: Layout, params: Params) -> list[Array]:
     return [term.covariance.cholesky(part, term.width) for term, part in zip(layout.terms, theta, strict=True)]
 
 
+def centered_factors(layout: Layout, params: Params, data: ModelData) -> list[Array]:
+    """A factor (q, q) of each term's effects on the columns that ``data.Z`` holds: L, or ``A^-1 L`` where centered."""
+    found = factors(layout, params)
+    if not data.uncentering:
+        return found
+    return [L if A is None else A @ L for L, A in zip(found, data.uncentering, strict=True)]
+
+
 def effects(layout: Layout, params: Params, u: Random) -> list[Array]:
     """The effects on their natural scale, ``b = L u``: (q, groups) for each term."""
     return [
@@ -56,7 +64,8 @@ def predictors(layout: Layout, params: Params, u: Random, data: ModelData) -> di
     """The linear predictor of each component (n,)."""
     # beta stands first, so that in many directions at once the rows stay the last axis
     eta = {c: jnp.tensordot(params[beta_name(c)], data.X[c], (0, 1)) + data.offset[c] for c in layout.components}
-    for term, Z, b in zip(layout.terms, data.Z, effects(layout, params, u), strict=True):
+    for term, Z, L in zip(layout.terms, data.Z, centered_factors(layout, params, data), strict=True):
+        b = product(L, u[term.level][term.first : term.first + term.width])
         for z, effect in zip(Z, b, strict=True):
             eta[term.component] = eta[term.component] + z * take(effect, data.members.rows[term.level])
     return eta
@@ -107,7 +116,7 @@ def joint_model(layout: Layout) -> JointModel:
             pieces = pieces + inner.sum_blocks(0.5 * jnp.sum(level**2, axis=0), k, data.members)
         pieces = pieces.at[0].add(shared_density(family, params, data) + penalty(layout, params, data))
 
-        cholesky = factors(layout, params)
+        cholesky = centered_factors(layout, params, data)
         L = tuple(_block_diagonal([cholesky[t] for t in terms]) for terms in by_level)
         Z = tuple(jnp.concatenate([data.Z[t] for t in terms]) for terms in by_level)
 

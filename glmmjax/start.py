@@ -15,7 +15,8 @@ import numpy as np
 
 from glmmjax._links import Link
 from glmmjax._special import NUMPY
-from glmmjax.coordinates import PURE, centering, far_columns, moved, residual_unit
+from glmmjax.centering import centering, far_columns, moved
+from glmmjax.coordinates import PURE, residual_unit
 from glmmjax.design import Design, Term
 from glmmjax.families import Family, binomial
 from glmmjax.layout import Layout, TermLayout, beta_name
@@ -91,7 +92,7 @@ def start_values(design: Design, family: Family, layout: Layout, scale: dict[str
 def start_theta(placed: TermLayout, of: tuple[str, Term], Sigma: np.ndarray) -> np.ndarray:
     """The theta of a term whose effects have the covariance Sigma, where slopes that are far from zero are centered."""
     theta = placed.covariance.start(Sigma)
-    return moved(theta, centering(of[1])) if far_columns(placed, of[1]) else theta
+    return moved(theta, centering(of[1])) if far_columns(placed.covariance, of[1]) else theta
 
 
 def _where_not_zero(design: Design) -> Design:

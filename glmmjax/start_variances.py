@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glmmjax._errors import FamilyError
-from glmmjax.coordinates import centering, far_columns
+from glmmjax.centering import centering, far_columns
 from glmmjax.design import Design, Term
 from glmmjax.families import Family, Given
 from glmmjax.layout import Layout
@@ -60,7 +60,7 @@ def em(
     residual, weights = working.residual, working.weights
     phi = dispersion(family, working, psi, (working.slope * residual) ** 2)
     terms = {
-        t: replace(term, Z=term.Z @ centering(term)) if far_columns(layout.terms[t], term) else term
+        t: replace(term, Z=term.Z @ centering(term)) if far_columns(layout.terms[t].covariance, term) else term
         for t, (component, term) in enumerate(design.terms)
         if component == "cond"
     }

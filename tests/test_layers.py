@@ -59,6 +59,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("4 front end", "design"),
     ("5 where the halves meet", "lazy_values index_sites"),
     ("5 where the halves meet", "promises grouping constraints priors accesses nesting"),
+    ("5 where the halves meet", "centering"),
     ("5 where the halves meet", "layout custom"),
     ("5 where the halves meet", "coordinates"),
     ("5 where the halves meet", "start_variances"),

@@ -69,6 +69,11 @@ def begin(layout: Layout, flat: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, 
     return flat[p:], (*modes, flat[:p, None]), T[p:, ~own]
 
 
+def restricted_constant(p: int) -> float:
+    """What the engine's value of a restricted likelihood has above that of the likelihood reported."""
+    return 0.5 * p * log(2.0 * pi)
+
+
 def in_all_parameters(state: NewtonState, p: int) -> NewtonState:
     """A state of the restricted iteration with ``beta`` among the parameters instead of the effects.
 
@@ -78,7 +83,7 @@ def in_all_parameters(state: NewtonState, p: int) -> NewtonState:
     S = np.linalg.inv(at.modes_vcov[-1][:, :, 0])
     J = at.modes_jacobian[-1][:, 0]
     marginal = at._replace(
-        value=at.value - 0.5 * p * log(2.0 * pi),
+        value=at.value - restricted_constant(p),
         gradient=np.concatenate([np.zeros(p), at.gradient]),
         hessian=np.block([[S, -S @ J], [-(S @ J).T, at.hessian + J.T @ S @ J]]),
         modes=at.modes[:-1],

@@ -36,7 +36,7 @@ from glmmjax.layout import ModelData
 from glmmjax.multistart import better
 from glmmjax.optimizer import NewtonState, newton_step
 from glmmjax.programs import Source, compiled
-from glmmjax.restricted import in_all_parameters
+from glmmjax.restricted import in_all_parameters, restricted_constant
 from glmmjax.solving import Problem, resume
 
 # Rows in all slots together: enough to be worth a call of the program, few enough for its arrays to stay in the cache.
@@ -313,7 +313,7 @@ class _Slots:
 
     def _hopeless(self) -> np.ndarray:
         """The slots in which another start nears a maximum that is no better than the one that is known."""
-        best = self.results.value[np.maximum(self.slots, 0)]
+        best = self.results.value[np.maximum(self.slots, 0)] + restricted_constant(self.lanes.layout.reml)
         near = (self.attempts != PLAIN) & (self.state.length < NEAR) & (self.state.iterations > 1)
         with np.errstate(invalid="ignore"):
             return near & (self.state.at.value - PROMISES * self.state.promised > best - SAME)

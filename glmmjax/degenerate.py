@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from glmmjax._errors import FamilyError
 from glmmjax._special import NUMPY
 from glmmjax.design import Design
 from glmmjax.families import Family, Given
@@ -44,7 +45,10 @@ def without_variance(design: Design, family: Family, log_phi: np.ndarray, psi: n
     phi = np.exp(np.clip(np.mean(log_phi), -700.0, 700.0))
     natural = () if family.shape is None else tuple(family.shape.natural(psi))
     with np.errstate(all="ignore"):
-        left = np.asarray(family.variance(Given(mu=np.mean(y), phi=phi, psi=natural)), dtype=float)
+        try:
+            left = np.asarray(family.variance(Given(mu=np.mean(y), phi=phi, psi=natural)), dtype=float)
+        except FamilyError:  # a private family without a variance
+            return False
         return bool(left < NO_VARIANCE * np.var(y))
 
 

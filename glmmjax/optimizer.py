@@ -39,6 +39,8 @@ ROUNDING = 1e-13
 UNSEEN = 1e-8
 # A squared Newton step in standard errors that does not get smaller from here on is made of rounding.
 SETTLED = 1e-8
+# Of a likelihood of one's own: a curvature, each parameter scaled by its own, and a step in its units.
+CLEARLY_NEGATIVE, ESCAPING = 0.1, 0.05
 
 
 class NewtonState(NamedTuple):
@@ -158,7 +160,13 @@ def newton_step(
     outcome = jnp.where(radius < SMALLEST_RADIUS, Outcome.NO_PROGRESS, outcome)
     # what the last step left should be about its square
     settled = (decrement < SETTLED) & (decrement > 0.5 * state.promised) & ~first
-    outcome = jnp.where(accept & ((decrement < tolerance) | settled), Outcome.CONVERGED, outcome)
+    reached = (decrement < tolerance) | settled
+    if not unit_free:
+        # Far below the unit of the data a logarithm of a standard deviation gains next to nothing by a step of one, and
+        # yet leads downhill.
+        uphill = (eigenvalues < -CLEARLY_NEGATIVE) & (jnp.linalg.norm(V / size[:, None] * newton, axis=0) > ESCAPING)
+        reached = reached & ~jnp.any(uphill)
+    outcome = jnp.where(accept & reached, Outcome.CONVERGED, outcome)
     outcome = jnp.where(first & ~finite, Outcome.START_NOT_FINITE, outcome)
     length = cut * jnp.linalg.norm(step)
     return NewtonState(flat, at, T @ (cut * step), length, promised, radius, stride, outcome, iterations)

@@ -23,6 +23,7 @@ from likelihoods import (
     walk_nll,
 )
 from scipy import integrate, stats
+from scipy.special import gammaln
 
 import glmmjax as gj
 
@@ -116,7 +117,7 @@ def test_crossed_factors() -> None:
     rows = gj.fit_observations(row, start, {"a": 1, "b": 1}, data)
     formula = gj.glmm("y ~ 1 + (1 | a) + (1 | b)", data, "poisson")
     linked = gj.glmm("y ~ 1 + (1 | a) + (1 | b)", data, "poisson", control=gj.Control(structure="linked"))
-    base = np.sum(formula.family.log_base(y, np.ones(45)))
+    base = -np.sum(gammaln(y + 1.0))  # the terms that the likelihood of one's own leaves out
     for fit in (whole, rows):
         assert fit.status == "converged" and fit.structure.startswith("crossed")
         assert fit.llf == pytest.approx(formula.llf - base, abs=1e-8)

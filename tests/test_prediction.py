@@ -165,7 +165,7 @@ def test_variance_solves_hendersons_equations(wine: Fit) -> None:
     M_inverse = np.linalg.inv(C.T @ C + np.diag(prior))
     vcov = np.full_like(wine.vcov, np.nan)  # NaN: known
     vcov[:2, :2] = M_inverse[:2, :2]
-    known = replace(wine, vcov=vcov)
+    known = replace(wine, vcov=vcov, verdict=replace(wine.verdict, vcov=vcov, known=np.nan_to_num(vcov)))
 
     rows = np.hstack([part.X, *indicators])
     expected = np.sqrt(np.einsum("ij,jk,ik->i", rows, M_inverse, rows))

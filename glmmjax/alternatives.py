@@ -7,18 +7,19 @@ everything on one of them, or did not converge, it is worth beginning from the o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from glmmjax._errors import FamilyError
 from glmmjax._special import NUMPY
 from glmmjax._status import Outcome
 from glmmjax.coordinates import PURE, along
 from glmmjax.design import Design
-from glmmjax.families import Family, Given
-from glmmjax.layout import Layout, beta_name
-from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
+from glmmjax.families import Family, Given, variance_if_known
+from glmmjax.information import UNINFORMED
+from glmmjax.layout import Layout, parameter_places
+from glmmjax.optimizer import LEAST_INFORMATION
 from glmmjax.start import constant_predictor
 
 NAMES = MORE, QUIET, LESS, FEWER_ZEROS = (
@@ -34,44 +35,49 @@ ZERO_SHIFT, ZERO_SD_SHIFT = -3.0, -1.5
 LARGE_SCATTER = {"count": 2.0, "positive": 2.0, "trials": 0.5, "unit": 0.5}
 SMALL_SCATTER = {"count": 1e-3, "trials": 1e-3}
 LARGE_SD = 5.0
-UNINFORMED = 1e-4
 MANY_TRIALS = 1e6
 JITTER = 1.0
 
 
 class Ended(NamedTuple):
-    """Where some fits ended: parameters (m, k), codes of :class:`Outcome` (m,), the smallest variance of each spherical
-    effect (m, effects), and the least curvature in any direction that the parameters can move (m,)."""
+    """Where some fits ended.
+
+    Attributes:
+        flat: the parameters (m, k).
+        outcome: codes of :class:`Outcome` (m,).
+        variances: the smallest of each spherical effect given the data (m, effects).
+        hessian: of the negative log-likelihood (m, k, k).
+        T: the directions in which the parameters may move (m, k, r).
+    """
 
     flat: np.ndarray
     outcome: np.ndarray
     variances: np.ndarray
-    curvature: np.ndarray
+    hessian: np.ndarray
+    T: np.ndarray
 
-
-def ended(state: NewtonState, T: np.ndarray, counts: tuple[int, ...]) -> Ended:
-    """Where one fit ended; ``counts`` are the numbers of groups of each level without padding."""
-    smallest = [
-        np.min(np.diagonal(v, axis1=0, axis2=1)[:n], axis=0) for v, n in zip(state.at.modes_vcov, counts, strict=True)
-    ]
-    H = T.T @ state.at.hessian @ T
-    usable = len(H) > 0 and bool(np.all(np.isfinite(H)))
-    curvature = np.linalg.eigvalsh(H)[:1] if usable else np.full(1, np.inf)
-    variances = np.concatenate([np.zeros(0), *smallest])
-    return Ended(state.flat[None], np.asarray(state.outcome)[None], variances[None], curvature)
+    @property
+    def curvature(self) -> np.ndarray:
+        """The least curvature in any direction (m,); infinite where there is none to be computed."""
+        H = np.swapaxes(self.T, 1, 2) @ self.hessian @ self.T
+        usable = np.all(np.isfinite(H), axis=(1, 2)) & (H.shape[1] > 0)
+        least = np.full(len(H), np.inf)
+        if np.any(usable):
+            least[usable] = np.linalg.eigvalsh(H[usable])[:, 0]
+        return least
 
 
 def alternatives(
-    design: Design, family: Family, layout: Layout, T: np.ndarray, count: int = 0
+    design: Design, family: Family, layout: Layout, T: np.ndarray, count: int | None = None
 ) -> dict[str, np.ndarray]:
     """What other starts add to the plain one (k,), by name, as far as directions T (k, r) allow.
 
-    If ``count`` asks for more than there are, the others are drawn at random.
+    With a ``count`` they are so many: the first of them, or all with others that are drawn at random.
     """
-    positions = _positions(design, family, layout)
+    places = parameter_places(design, layout)
     k = T.shape[0]
     found = {name: np.zeros(k) for name in NAMES}
-    for component, entries in _log_sds(layout, positions["theta"]):
+    for component, entries in _log_sds(layout, places["theta"]):
         if component == "cond":
             for name, (log_sd, _) in SHIFTS.items():
                 found[name][entries] += log_sd
@@ -80,30 +86,36 @@ def alternatives(
     if family.has_dispersion and layout.terms:
         quieter = _phi_lowers_variance(family) * constant_predictor(design.components["disp"].X)
         for name, (_, log_scatter) in SHIFTS.items():
-            found[name][positions["beta_disp"]] = log_scatter * quieter
-    if "beta_zi" in positions:
-        found[FEWER_ZEROS][positions["beta_zi"]] = ZERO_SHIFT * constant_predictor(design.components["zi"].X)
+            found[name][places["beta_disp"]] = log_scatter * quieter
+    if "beta_zi" in places:
+        found[FEWER_ZEROS][places["beta_zi"]] = ZERO_SHIFT * constant_predictor(design.components["zi"].X)
     found = {name: along(T, shift) for name, shift in found.items()}
     found = {name: shift for name, shift in found.items() if np.any(shift)}
     rng = np.random.default_rng(0)
-    logs = np.concatenate([np.zeros(0, dtype=int), *(p for name, p in positions.items() if name != "beta")])
-    for i in range(count - len(found)):
+    logs = np.concatenate([np.arange(k)[place] for name, place in places.items() if name != "beta"])
+    for i in range(0 if count is None else count - len(found)):
         shift = np.zeros(k)
         shift[logs] = JITTER * rng.normal(size=len(logs))
         found[f"random {i + 1}"] = along(T, shift)
-    return found
+    return dict(list(found.items())[:count])
+
+
+def called_for(names: Iterable[str], asked: np.ndarray) -> list[str]:
+    """Which of the alternative starts ``names`` were asked for (a,), in the order of NAMES."""
+    there = set(names)
+    return [name for name, own in zip(NAMES, asked, strict=True) if own and name in there]
 
 
 def wanted(design: Design, family: Family, layout: Layout, ends: Ended) -> np.ndarray:
     """Which alternative starts (m, a), in the order of NAMES, may lead fits to a better maximum."""
     unsettled = (ends.outcome != Outcome.CONVERGED) & (ends.outcome != Outcome.RUNNING)
     more, less = unsettled.copy(), unsettled.copy()
-    positions = _positions(design, family, layout)
+    places = parameter_places(design, layout)
     if family.link.name in PURE:
-        for component, entries in _log_sds(layout, positions["theta"]):
+        for component, entries in _log_sds(layout, places["theta"]):
             if component == "cond":
                 less |= np.any(ends.flat[:, entries] > np.log(LARGE_SD), axis=1)
-    scatter = _scatter(design, family, positions, ends.flat) if layout.terms else None
+    scatter = _scatter(design, family, places, ends.flat) if layout.terms else None
     if scatter is not None:
         singular = np.any(ends.variances > 1.0 - UNINFORMED, axis=1)
         small = scatter < SMALL_SCATTER.get(family.response, -np.inf)
@@ -113,38 +125,28 @@ def wanted(design: Design, family: Family, layout: Layout, ends: Ended) -> np.nd
     return np.stack([more, more, less, unsettled], axis=1)
 
 
-def _positions(design: Design, family: Family, layout: Layout) -> dict[str, np.ndarray]:
-    """Where the blocks of parameters stand, whether or not ``beta`` is integrated out."""
-    sizes = {beta_name(c): part.X.shape[1] for c, part in design.components.items()}
-    if family.shape is not None:
-        sizes["psi"] = layout.n_psi
-    sizes["theta"] = sum(placed.n_theta for placed in layout.terms)
-    ends = np.cumsum([sizes[name] for name in sorted(sizes)])
-    return {name: np.arange(end - sizes[name], end) for name, end in zip(sorted(sizes), ends, strict=True)}
-
-
-def _log_sds(layout: Layout, theta: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def _log_sds(layout: Layout, theta: slice) -> list[tuple[str, slice]]:
     """The component of each term, and where its logarithms of standard deviations stand."""
-    found, first = [], 0
+    found, first = [], theta.start
     for placed in layout.terms:
-        found.append((placed.component, theta[first : first + min(placed.width, placed.n_theta)]))
+        found.append((placed.component, slice(first, first + min(placed.width, placed.n_theta))))
         first += placed.n_theta
     return found
 
 
-def _scatter(design: Design, family: Family, positions: dict[str, np.ndarray], flat: np.ndarray) -> np.ndarray | None:
+def _scatter(design: Design, family: Family, places: dict[str, slice], flat: np.ndarray) -> np.ndarray | None:
     """The scatter (m,) at a typical mean that the dispersion accounts for; None where there is none to compare."""
     if not family.has_dispersion or family.response not in LARGE_SCATTER:
         return None
     mean = design.components["cond"]
-    eta = flat[:, positions["beta"]] @ np.mean(mean.X, axis=0) + np.mean(mean.offset)
+    eta = flat[:, places["beta"]] @ np.mean(mean.X, axis=0) + np.mean(mean.offset)
     with np.errstate(all="ignore"):
         mu = np.asarray(family.link.inverse(eta, NUMPY), dtype=float)
         disp = design.components["disp"]
-        log_phi = flat[:, positions["beta_disp"]] @ np.mean(disp.X, axis=0) + np.mean(disp.offset)
+        log_phi = flat[:, places["beta_disp"]] @ np.mean(disp.X, axis=0) + np.mean(disp.offset)
         psi: tuple[np.ndarray, ...] = ()
         if family.shape is not None:
-            psi = tuple(np.array([family.shape.natural(own) for own in flat[:, positions["psi"]]]).T)
+            psi = tuple(np.array([family.shape.natural(own) for own in flat[:, places["psi"]]]).T)
         variance = _variance(family, mu, np.exp(log_phi), psi, eta)
         if variance is None:
             return None
@@ -157,10 +159,8 @@ def _variance(
     family: Family, mu: np.ndarray, phi: np.ndarray, psi: tuple[np.ndarray, ...], eta: np.ndarray
 ) -> np.ndarray | None:
     given = Given(mu, phi, MANY_TRIALS if family.response == "trials" else 1.0, psi, eta={"cond": eta})
-    try:
-        return np.asarray((family.working_variance or family.variance)(given), dtype=float)
-    except FamilyError:  # a private family without a variance
-        return None
+    own = variance_if_known(family.working_variance or family.variance, given)
+    return None if own is None else np.asarray(own, dtype=float)
 
 
 def _phi_lowers_variance(family: Family) -> float:

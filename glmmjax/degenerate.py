@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from glmmjax._errors import FamilyError
 from glmmjax._special import NUMPY
 from glmmjax.design import Design
-from glmmjax.families import Family, Given
+from glmmjax.families import Family, Given, variance_if_known
 
 EXACT = 1e-9  # a residual below this share of the response is rounding
 NO_VARIANCE = 1e-13  # as a share of the variance of the response
@@ -45,11 +44,8 @@ def without_variance(design: Design, family: Family, log_phi: np.ndarray, psi: n
     phi = np.exp(np.clip(np.mean(log_phi), -700.0, 700.0))
     natural = () if family.shape is None else tuple(family.shape.natural(psi))
     with np.errstate(all="ignore"):
-        try:
-            left = np.asarray(family.variance(Given(mu=np.mean(y), phi=phi, psi=natural)), dtype=float)
-        except FamilyError:  # a private family without a variance
-            return False
-        return bool(left < NO_VARIANCE * np.var(y))
+        left = variance_if_known(family.variance, Given(mu=np.mean(y), phi=phi, psi=natural))
+        return left is not None and bool(np.asarray(left, dtype=float) < NO_VARIANCE * np.var(y))
 
 
 def is_reproduced(design: Design, family: Family) -> bool:

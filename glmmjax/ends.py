@@ -25,7 +25,7 @@ import numpy as np
 from glmmjax._links import Link
 from glmmjax.design import Design
 from glmmjax.families import Family
-from glmmjax.layout import Layout, beta_name
+from glmmjax.layout import Layout, beta_name, parameter_places
 from glmmjax.separation import distinct, recession
 
 _BOTH_ENDS = ("logit", "probit", "cloglog", "loglog", "cauchit")
@@ -77,7 +77,8 @@ def can_run_off(design: Design, layout: Layout, directions: np.ndarray) -> np.nd
     """Which directions (k, r) move fixed effects or cutpoints, (r,) bool; not those of the dispersion."""
     width = sum(part.X.shape[1] for part in design.components.values()) + layout.n_psi
     moved = directions != 0.0
-    return np.any(moved[:width], axis=0) & ~np.any(moved[_place(design, "disp")], axis=0)
+    disp = parameter_places(design, layout).get(beta_name("disp"), slice(0, 0))
+    return np.any(moved[:width], axis=0) & ~np.any(moved[disp], axis=0)
 
 
 def _runaway(
@@ -119,20 +120,10 @@ def _runaway(
     return Runaway(span, (*columns, *labels), (), complete)
 
 
-def _place(design: Design, component: str) -> slice:
-    """Where the fixed effects of a component stand among the flat parameters."""
-    first = 0
-    for name in sorted(design.components, key=beta_name):
-        p = design.components[name].X.shape[1]
-        if name == component:
-            return slice(first, first + p)
-        first += p
-    return slice(0, 0)
-
-
 def _with_priors(design: Design, layout: Layout) -> list[int]:
     """The positions of the fixed effects that a prior keeps finite."""
-    first = {beta_name(name): _place(design, name).start for name in design.components}
+    places = parameter_places(design, layout)
+    first = {beta_name(name): places[beta_name(name)].start for name in design.components}
     return [first[prior.block] + i for prior in layout.priors if prior.block in first for i in prior.positions]
 
 

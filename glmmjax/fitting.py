@@ -12,7 +12,7 @@ import numpy as np
 from glmmjax._arguments import by_name, check_flags, numbers
 from glmmjax._errors import ArgumentError, DataError, FamilyError, FormulaError, ResponseError, did_you_mean
 from glmmjax._rank import dependent_columns
-from glmmjax.alternatives import NAMES, alternatives, ended, wanted
+from glmmjax.alternatives import Ended, alternatives, called_for, wanted
 from glmmjax.constraints import constrain
 from glmmjax.control import Control, checked_control
 from glmmjax.coordinates import coordinates, orthonormal_scale
@@ -23,6 +23,7 @@ from glmmjax.estimates import parameter_names, term_estimates, term_label
 from glmmjax.families import Family, cumulative, resolve_family, zero_inflated
 from glmmjax.formula import Formula, parse_formula
 from glmmjax.formula_fit import FormulaFit, Options, formula_problem, own_parts
+from glmmjax.information import smallest_variances
 from glmmjax.interior import Interior
 from glmmjax.layout import Layout, group_counts, lay_out
 from glmmjax.model import log_prior_density
@@ -458,13 +459,17 @@ def _other_starts(
         return []
     if isinstance(starts, int):
         found = alternatives(design, family, layout, T, starts - 1)
-        return [(name, flat + shift) for name, shift in found.items()][: starts - 1]
+        return [(name, flat + shift) for name, shift in found.items()]
     state = first.state
-    chosen = wanted(design, family, layout, ended(state, T, group_counts(design, layout)))[0]
+    variances = smallest_variances(
+        tuple(x[None] for x in state.at.modes_vcov), np.array([group_counts(design, layout)])
+    )
+    ends = Ended(state.flat[None], np.asarray(state.outcome)[None], variances, state.at.hessian[None], T[None])
+    chosen = wanted(design, family, layout, ends)[0]
     if not np.any(chosen):
         return []
     found = alternatives(design, family, layout, T)
-    return [(name, flat + found[name]) for name, asked in zip(NAMES, chosen, strict=True) if asked and name in found]
+    return [(name, flat + found[name]) for name in called_for(found, chosen)]
 
 
 def checked_start(params: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -18,9 +18,20 @@ import numpy as np
 from glmmjax.optimizer import LEAST_INFORMATION
 from glmmjax.separation import null_space
 
+# A spherical effect whose variance given the data is this close to one in every group has learned nothing from them.
+UNINFORMED = 1e-4
 # A parameter owes its variance to a direction without information from this share of the rest on.
 SHARE = 0.01
 LOADS = 1e-7
+
+
+def smallest_variances(modes_vcov: tuple[np.ndarray, ...], n_groups: np.ndarray) -> np.ndarray:
+    """The smallest variance of each effect over the groups of its level that are not padding; (lanes, effects)."""
+    own = []
+    for x, size in zip(modes_vcov, n_groups.T, strict=True):
+        padding = np.arange(x.shape[-1])[:, None] >= size[:, None, None]
+        own.append(np.where(padding, np.inf, np.diagonal(x, axis1=1, axis2=2)).min(axis=1))
+    return np.concatenate(own, axis=1) if own else np.zeros((len(n_groups), 0))
 
 
 def combination_errors(J: np.ndarray, vcov: np.ndarray, known: np.ndarray, lost: np.ndarray) -> np.ndarray:

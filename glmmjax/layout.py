@@ -183,6 +183,18 @@ def lay_out(
     return Layout(family, tuple(design.components), tuple(placed), hessian, n_psi, read, n_beta), data
 
 
+def parameter_places(design: Design, layout: Layout) -> dict[str, slice]:
+    """Where each block of parameters stands in the flat vector, ``beta`` with them however it is estimated.
+
+    The blocks are the fixed effects by :func:`beta_name`, "psi", which may be empty, and "theta".
+    """
+    sizes = {beta_name(name): part.X.shape[1] for name, part in design.components.items()}
+    sizes |= {"psi": layout.n_psi, "theta": sum(placed.n_theta for placed in layout.terms)}
+    names = sorted(sizes)
+    ends = np.cumsum([sizes[name] for name in names]).tolist()
+    return {name: slice(end - sizes[name], end) for name, end in zip(names, ends, strict=True)}
+
+
 def group_counts(design: Design, layout: Layout) -> tuple[int, ...]:
     """The number of groups of each level without padding."""
     return tuple(len(design.terms[layout.terms_at(k)[0]][1].levels) for k in range(len(layout.structure.levels)))

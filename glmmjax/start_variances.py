@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glmmjax._errors import FamilyError
 from glmmjax.centering import centering, far_columns
 from glmmjax.design import Design, Term
-from glmmjax.families import Family, Given
+from glmmjax.families import Family, Given, variance_if_known
 from glmmjax.layout import Layout
 
 # Beside a dispersion, with which the variances compete, too few steps end in worse maxima; beside the wall of a link
@@ -149,10 +148,9 @@ def root(
 def _variance(family: Family, working: Working, psi: tuple[Any, ...], phi: np.ndarray) -> np.ndarray:
     """The variance of the responses (m, n), as far as the family knows it."""
     base = family.start_variance(working.mu, working.trials)
-    try:
-        given = Given(working.mu, phi[:, None], working.trials, psi, eta={"cond": working.eta})
-        own = (family.working_variance or family.variance)(given)
-    except FamilyError:  # a private family without a variance
+    given = Given(working.mu, phi[:, None], working.trials, psi, eta={"cond": working.eta})
+    own = variance_if_known(family.working_variance or family.variance, given)
+    if own is None:
         return np.asarray(base)
     return np.where(np.isfinite(own) & (own > 0), own, base)
 

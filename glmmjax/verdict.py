@@ -19,12 +19,10 @@ from glmmjax.degenerate import has_scale, is_reproduced, nearly_collinear, witho
 from glmmjax.design import Design, Term
 from glmmjax.ends import Runaway, can_run_off, runaway
 from glmmjax.families import Family
-from glmmjax.information import information, well_informed
-from glmmjax.layout import Layout, TermLayout, beta_name
+from glmmjax.information import UNINFORMED, information, well_informed
+from glmmjax.layout import Layout, TermLayout, beta_name, parameter_places
 from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
 
-# A spherical effect whose variance given the data is this close to one in every group has learned nothing from them.
-UNINFORMED = 1e-4
 # Infinite estimates leave a direction with next to no curvature: with more of it nobody need ask the linear program.
 SUSPECT = 1e-2
 # Effects vary less given the data than before: a spherical one that varies this much more has several modes.
@@ -151,15 +149,6 @@ PERFECT = (
 )
 
 
-def parameter_places(design: Design, layout: Layout) -> dict[str, slice]:
-    """Where the fixed effects of each component, "psi" and "theta" stand among the flat parameters."""
-    names = sorted(design.components, key=beta_name)
-    sizes = {name: design.components[name].X.shape[1] for name in names}
-    sizes |= {"psi": layout.n_psi, "theta": sum(term.n_theta for term in layout.terms)}
-    ends = np.cumsum(list(sizes.values()))
-    return {name: slice(int(end) - size, int(end)) for (name, size), end in zip(sizes.items(), ends, strict=True)}
-
-
 def least_information(weights: np.ndarray) -> float:
     """The curvature below which a direction is not identified; weights below one scale the likelihood, and so it."""
     used = weights[weights > 0]
@@ -184,9 +173,9 @@ def _is_exact(
     place: dict[str, slice],
     outcome: Outcome,
 ) -> bool:
-    if not has_scale(family) or "disp" not in place or not np.any(directions[place["disp"]]):
+    if not has_scale(family) or "beta_disp" not in place or not np.any(directions[place["beta_disp"]]):
         return False
-    log_phi = design.components["disp"].X @ flat[place["disp"]] + design.components["disp"].offset
+    log_phi = design.components["disp"].X @ flat[place["beta_disp"]] + design.components["disp"].offset
     nothing_left = without_variance(design, family, log_phi, flat[place["psi"]])
     return nothing_left or (outcome != Outcome.CONVERGED and is_reproduced(design, family))
 
@@ -283,9 +272,9 @@ def _limits(
 
     found: dict[int, str] = {}
     for name in ("disp", "zi"):
-        if name not in place or design.components[name].columns != ("(Intercept)",):
+        if name not in design.components or design.components[name].columns != ("(Intercept)",):
             continue
-        position = place[name].start
+        position = place[beta_name(name)].start
         if name == "disp" and uninformed(position):
             phi = np.exp(state.flat[position])
             found[position] = f"the {family.phi_name}, {phi:.2g}, is at the end of its range: fit the family's limit"
@@ -312,7 +301,8 @@ def _weak_words(
     positions = np.flatnonzero(weak).tolist()
     ends: list[str] = []
     for name, what in (("disp", family.phi_name), ("zi", "probability of an extra zero")):
-        own = [i for i in positions if name in place and place[name].start <= i < place[name].stop]
+        block = place.get(beta_name(name), slice(0, 0))
+        own = [i for i in positions if block.start <= i < block.stop]
         if own and len(own) == len(positions):
             ends.append(f"the {what} is at the end of its range along {', '.join(names[i] for i in own)}")
             positions = []

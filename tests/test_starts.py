@@ -74,6 +74,23 @@ def test_as_many_starts_as_are_asked_for() -> None:
     assert np.asarray(five.llf)[0] == pytest.approx(fit.llf, abs=1e-8)
 
 
+@pytest.mark.parametrize("starts", [1, 2, 3, 6])
+def test_a_batch_begins_as_often_as_a_single_fit(starts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from glmmjax.batch import engine
+
+    numbers: list[tuple[int, int]] = []
+    plain = engine._other_starts
+
+    def counted(*given: Any) -> list[tuple[int, int]]:
+        numbers.extend(found := plain(*given))
+        return found
+
+    monkeypatch.setattr(engine, "_other_starts", counted)
+    data = gj.datasets.load("salamanders")
+    gj.fit_many("~ mined + (1 | site)", data, data[["count"]], "nbinom2", control=gj.Control(starts=starts))
+    assert numbers == [(0, i) for i in range(starts - 1)]
+
+
 def test_held_parameters_stay_in_every_start() -> None:
     data = gj.datasets.load("salamanders")
     held = {"theta": [-0.5], "beta_disp": [0.3]}

@@ -17,7 +17,7 @@ from glmmjax.families import Family
 from glmmjax.fitting import checked_start
 from glmmjax.formula_fit import Options
 from glmmjax.interior import Interior
-from glmmjax.layout import Layout, beta_name
+from glmmjax.layout import Layout, parameter_places
 
 GOLDEN = 0.5 * (5.0**0.5 - 1.0)  # the fractional parts of its multiples are spread evenly and never repeat
 
@@ -52,11 +52,10 @@ class Batch:
 
 def blocks(design: Design, layout: Layout) -> tuple[list[str], dict[str, int]]:
     """The blocks of parameters in flat order and their sizes."""
-    sizes = {beta_name(name): part.X.shape[1] for name, part in design.components.items()}
-    if layout.family.shape is not None:
-        sizes["psi"] = layout.n_psi
-    sizes["theta"] = sum(term.n_theta for term in layout.terms)
-    return sorted(sizes), sizes
+    places = parameter_places(design, layout)
+    if layout.family.shape is None:
+        del places["psi"]
+    return list(places), {name: place.stop - place.start for name, place in places.items()}
 
 
 def unfit_batch(like: Batch, problems: dict[int, str], keys: Sequence[Any]) -> Batch:

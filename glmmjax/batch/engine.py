@@ -28,9 +28,10 @@ from glmmjax._errors import ArgumentError
 from glmmjax._precision import double_precision, to_numpy
 from glmmjax._status import Outcome
 from glmmjax._types import Array
-from glmmjax.alternatives import NAMES, Ended, wanted
+from glmmjax.alternatives import Ended, called_for, wanted
 from glmmjax.batch.lanes import Lanes, stacked
 from glmmjax.control import Control
+from glmmjax.information import smallest_variances
 from glmmjax.laplace import marginal_derivatives
 from glmmjax.layout import ModelData
 from glmmjax.multistart import better
@@ -95,15 +96,6 @@ class LaneResults:
         self.outcome[lanes], self.iterations[lanes] = state.outcome, state.iterations
         self.variances[lanes] = smallest_variances(at.modes_vcov, n_groups)
 
-    def at(self, lanes: np.ndarray, T: np.ndarray) -> Ended:
-        """Where some lanes ended; T (lanes, k, r) are the directions in which their parameters may move."""
-        H = np.swapaxes(T, 1, 2) @ self.hessian[lanes] @ T
-        usable = np.all(np.isfinite(H), axis=(1, 2))
-        curvature = np.full(len(lanes), np.inf)
-        if H.shape[1]:
-            curvature[usable] = np.linalg.eigvalsh(H[usable])[:, 0]
-        return Ended(self.flat[lanes], self.outcome[lanes], self.variances[lanes], curvature)
-
     def put(self, lanes: np.ndarray, own: LaneResults) -> None:
         """Write down where some lanes ended, run by themselves."""
         for field in fields(self):
@@ -113,15 +105,6 @@ class LaneResults:
     def done(self) -> np.ndarray:
         """Which lanes were run to their end (m,)."""
         return self.outcome != int(Outcome.RUNNING)
-
-
-def smallest_variances(modes_vcov: tuple[np.ndarray, ...], n_groups: np.ndarray) -> np.ndarray:
-    """The smallest variance of each effect over the groups of its level that are not padding; (lanes, effects)."""
-    own = []
-    for x, size in zip(modes_vcov, n_groups.T, strict=True):
-        padding = np.arange(x.shape[-1])[:, None] >= size[:, None, None]
-        own.append(np.where(padding, np.inf, np.diagonal(x, axis1=1, axis2=2)).min(axis=1))
-    return np.concatenate(own, axis=1) if own else np.zeros((len(n_groups), 0))
 
 
 @dataclass(frozen=True)
@@ -378,12 +361,13 @@ def _other_starts(lanes: Lanes, chosen: np.ndarray, results: LaneResults, starts
     if isinstance(starts, int):
         return [(int(lane), i) for lane in chosen for i in range(len(lanes.other_starts(int(lane), starts - 1)))]
     T = lanes.directions(chosen)
-    asked = wanted(lanes.design(int(chosen[0])), lanes.layout.family, lanes.layout, results.at(chosen, T))
+    ends = Ended(results.flat[chosen], results.outcome[chosen], results.variances[chosen], results.hessian[chosen], T)
+    asked = wanted(lanes.design(int(chosen[0])), lanes.layout.family, lanes.layout, ends)
     found = []
     for i in np.flatnonzero(np.any(asked, axis=1)):
         lane = int(chosen[i])
-        names = list(lanes.other_starts(lane, 0))
-        found += [(lane, names.index(name)) for name, own in zip(NAMES, asked[i], strict=True) if own and name in names]
+        names = list(lanes.other_starts(lane, None))
+        found += [(lane, names.index(name)) for name in called_for(names, asked[i])]
     return found
 
 

@@ -81,7 +81,7 @@ class Lanes(ABC):
         """The number of random effects of one group of every level."""
         return sum(level.n_effects for level in self.layout.structure.levels)
 
-    def other_starts(self, lane: int, count: int) -> dict[str, np.ndarray]:
+    def other_starts(self, lane: int, count: int | None) -> dict[str, np.ndarray]:
         """What other starts of a lane add to its own; see :func:`glmmjax.alternatives.alternatives`."""
         T = self.directions(np.array([lane]))[0]
         return alternatives(self.design(lane), self.layout.family, self.layout, T, count)
@@ -237,13 +237,13 @@ class ResponseLanes(Lanes):
         own = self.arrays(np.array([lane]))
         return replace(self.template, **{name: jax.tree.map(lambda x: x[0], values) for name, values in own.items()})
 
-    def other_starts(self, lane: int, count: int) -> dict[str, np.ndarray]:
+    def other_starts(self, lane: int, count: int | None) -> dict[str, np.ndarray]:
         if count not in self._other_starts:  # the same for all lanes
             self._other_starts[count] = super().other_starts(lane, count)
         return self._other_starts[count]
 
     @cached_property
-    def _other_starts(self) -> dict[int, dict[str, np.ndarray]]:
+    def _other_starts(self) -> dict[int | None, dict[str, np.ndarray]]:
         return {}
 
     def directions(self, lanes: np.ndarray) -> np.ndarray:

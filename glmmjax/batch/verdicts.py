@@ -10,10 +10,11 @@ from glmmjax._status import Outcome
 from glmmjax.batch.engine import LaneResults
 from glmmjax.batch.lanes import Lanes, ResponseLanes
 from glmmjax.ends import Runaway, can_run_off
+from glmmjax.information import UNINFORMED
 from glmmjax.laplace import Marginal
 from glmmjax.modes import Stats
 from glmmjax.optimizer import LEAST_INFORMATION, NewtonState
-from glmmjax.verdict import SUSPECT, UNINFORMED, judge
+from glmmjax.verdict import SUSPECT, judge
 
 
 @dataclass(frozen=True, eq=False)

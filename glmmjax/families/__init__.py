@@ -14,6 +14,7 @@ from glmmjax.families._family import Given as Given
 from glmmjax.families._family import Shape as Shape
 from glmmjax.families._family import check_private
 from glmmjax.families._family import has_plain_mean as has_plain_mean
+from glmmjax.families._family import variance_if_known as variance_if_known
 from glmmjax.families.bell import bell as bell
 from glmmjax.families.beta import beta as beta
 from glmmjax.families.betabinomial import betabinomial as betabinomial

@@ -255,6 +255,14 @@ def check_private(family: Family) -> None:
         )
 
 
+def variance_if_known(variance: Callable[[Given], Any], at: Given) -> Any | None:
+    """What a variance function gives; None for that of a private family without one."""
+    try:
+        return variance(at)
+    except FamilyError:
+        return None
+
+
 def has_plain_mean(family: Family) -> bool:
     """Whether the mean of the response, without extra zeros, is that of the link: ``g^-1(eta)``."""
     mean = family.mean
